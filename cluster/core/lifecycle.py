@@ -11,6 +11,7 @@ failed, dead, cancelled --replay--> retrying
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 from cluster.core.errors import InvariantBroken
@@ -100,9 +101,23 @@ FINAL_RANK = {
 }
 
 
-def replaces(new: State, old: State) -> bool:
+@dataclass(frozen=True, slots=True)
+class FinalResult:
+    """Of a final result, what decides whether it replaces another one of its execution."""
+
+    state: State
+    schedule_version: str
+    ended_ms: int
+
+
+def replaces(new: FinalResult, old: FinalResult) -> bool:
     """Whether a second final result replaces the first.
 
-    A result with an attempt replaces one without, and a success replaces a failure. Otherwise the first result stays.
+    A success replaces a failure, and both replace an execution that was cancelled, skipped or missed. Of two of these the
+    later one replaces the other if it ended under another schedule version: the schedule that followed owed the occurrence
+    again, and the later result says what became of it. Otherwise the first result stays.
     """
-    return FINAL_RANK[new] > FINAL_RANK[old]
+    if FINAL_RANK[new.state] != FINAL_RANK[old.state]:
+        return FINAL_RANK[new.state] > FINAL_RANK[old.state]
+    owed_again = new.schedule_version != old.schedule_version and new.ended_ms > old.ended_ms
+    return owed_again and FINAL_RANK[new.state] == 0

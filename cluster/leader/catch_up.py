@@ -20,7 +20,7 @@ from cluster.core.schedule.schedule import schedule_from_key
 from cluster.leader.missed import missed_range, unreadable_range
 from cluster.leader.quarantine import Quarantine
 from cluster.leader.unwritten import record_left_out
-from cluster.store import backfills, batches, engine_jobs, history
+from cluster.store import backfills, batches, engine_jobs, missed_ranges
 from cluster.store.engine_jobs import JobSchedulePage
 from cluster.store.enqueue import insert_owed
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cluster.core.execution.model import JobSchedule
     from cluster.leader.context import LeaderContext
     from cluster.store.backfills import Backfill
-    from cluster.store.history import MissedRange
+    from cluster.store.missed_ranges import MissedRange
 
 log = structlog.get_logger()
 
@@ -152,7 +152,7 @@ class CatchUp:
             if runs:
                 first_run_ms = runs[0] if first_run_ms is None else min(first_run_ms, runs[0])
         self._context.trusted_term()
-        await history.record_missed(self._db, ranges, now_ms, self._context.retention_days)
+        await missed_ranges.record(self._db, ranges, now_ms, self._context.retention_days)
         reached_ms = start if page.last is not None else dues[-1] + 1
         await backfills.save_progress(
             self._db,
@@ -191,7 +191,7 @@ class CatchUp:
         new_id = self._context.new_batch_id
         planned = plan_batches(owed, 1, new_id, late=True)
         self._context.trusted_term()
-        await history.record_missed(self._db, missed, now_ms, self._context.retention_days)
+        await missed_ranges.record(self._db, missed, now_ms, self._context.retention_days)
         await insert_owed(self._db, planned.executions, planned.batches, new_id)
         self._context.tracer.written(planned.executions)
         if page.last is None:
@@ -210,7 +210,7 @@ class CatchUp:
         """The occurrences that do not run and are not recorded: the job had another policy when the range was recorded."""
         if not left_out:
             return []
-        recorded = await history.missed_ranges(
+        recorded = await missed_ranges.between(
             self._db, [job.id for job, _ in left_out], backfill.from_ms, backfill.to_ms
         )
         ranges = []

@@ -18,7 +18,7 @@ from cluster.core.schedule.schedule import schedule_from_key
 from cluster.leader.missed import unreadable_range
 from cluster.leader.quarantine import Quarantine, bisect
 from cluster.leader.unwritten import record_left_out
-from cluster.store import backfills, engine_jobs, history, schedules
+from cluster.store import backfills, engine_jobs, missed_ranges, schedules
 from cluster.store.backfills import Backfill, backfill_id
 from cluster.store.engine_jobs import JobSchedulePage
 from cluster.store.enqueue import insert_owed
@@ -206,7 +206,7 @@ class Materialiser:
             return
         ranges = [unreadable_range(job, dues) for job in jobs]
         self._context.trusted_term()
-        await history.record_missed(self._db, ranges, now_ms, self._context.retention_days)
+        await missed_ranges.record(self._db, ranges, now_ms, self._context.retention_days)
 
     def _occurrences(self, row: ScheduleRow, now_ms: int) -> tuple[list[int], int | None]:
         """The row's occurrences up to the end of the stride, and the first one after them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cluster.store.history import MissedRange
+from cluster.store.missed_ranges import MissedRange
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cluster.core.ids import execution_id
 from cluster.core.schedule.schedule import schedule_from_key
 from cluster.leader.missed import missed_range
-from cluster.store import engine_jobs, executions, history
+from cluster.store import engine_jobs, executions, history, missed_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -125,5 +125,5 @@ async def _record(context: LeaderContext, dues: Sequence[tuple[Unwritten, list[i
             ranges.append(replace(found, retention_days=c.job.retention_days))
     if ranges:
         context.trusted_term()
-        await history.record_missed(context.db, ranges, now_ms, context.retention_days)
+        await missed_ranges.record(context.db, ranges, now_ms, context.retention_days)
     return sum(r.count for r in ranges)

@@ -1,8 +1,7 @@
-"""`history`: executions that are final, and ranges of missed occurrences. Alerts read it in `alert_results`, replays in
+"""`history`: executions that are final; `missed_ranges` are there too. Alerts read it in `alert_results`, replays in
 `replayable`, what follows in `followed`; `expired` deletes from it.
 
-A record only ever improves: a success replaces a failure, a result that was sent replaces one that was not, and the
-attempts of the result that loses are kept.
+Which of two results is kept says `lifecycle.replaces`. The attempts of the result that loses are kept.
 """
 
 from __future__ import annotations
@@ -11,26 +10,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
-from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError
 
 from cluster.core.execution.attempts_kept import KEEP_FIRST, keep
 from cluster.core.ids import parse_execution_id
-from cluster.core.lifecycle import REPLAYABLE, SENT_FINAL, STATE_TEXT, State, replaces
+from cluster.core.lifecycle import REPLAYABLE, SENT_FINAL, STATE_TEXT, FinalResult, State, replaces
 from cluster.store.mongo.callback_fields import told_fields
 from cluster.store.mongo.codec import LARGE_BODY, attempt_to_document, shared_date
 from cluster.store.mongo.message_codec import request_in_history
 from cluster.store.mongo.operation import duplicates, operation
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from cluster.core.execution.model import Ending
     from cluster.store.mongo.client import Database, Document
 
 DAY_MS = 86_400_000
+_OF_MISSED = ("first_at", "last_at", "count")
 LEFT_OUT = "attempts_left_out"
 """How many attempts between the first and the last ones are not stored."""
+_OF_RESULT_ALONE = ("callback", "answer", *_OF_MISSED)
+"""What a result that replaces it takes away, if it has none of its own."""
 UNFOLLOWED = "unfollowed"
 """Marks a record that replaced another one, until what follows it is written."""
 REOPENED = "reopened"
@@ -65,7 +66,7 @@ def _document(e: Ending, retention_days: float) -> Document:
     if e.alert_pending:
         document["mark"] = True
     if e.state is State.MISSED:  # as a range of one occurrence, which whoever looks for missed ranges finds
-        document |= {"first_at": DatetimeMS(x.due_ms), "last_at": DatetimeMS(x.due_ms), "count": 1}
+        document |= dict(zip(_OF_MISSED, (DatetimeMS(x.due_ms), DatetimeMS(x.due_ms), 1), strict=True))
     if x.request_id is not None:
         document["request"] = x.request_id
     if left_out:
@@ -77,7 +78,7 @@ def _document(e: Ending, retention_days: float) -> Document:
     return document
 
 
-async def _add(db: Database, documents: list[Document]) -> None:
+async def insert_new(db: Database, documents: list[Document]) -> None:
     """Insert documents whose ids follow from their content; existing ones stay as they are, so a step may be repeated."""
     if not documents:
         return
@@ -135,6 +136,10 @@ def _new_attempts(old: Document, new: Document) -> list[Document]:
     return [a for a in extra if _sent_ms(a) not in gap]
 
 
+def _result(document: Document) -> FinalResult:
+    return FinalResult(State(document["state"]), document["schedule_version"], int(document["ended_at"]))
+
+
 async def _merge(db: Database, new: Document, *, followed: bool) -> tuple[int, bool]:
     """Merge a second final result into the stored one. Returns 1 if it is a second delivery, else 0; and whether it counts.
 
@@ -151,7 +156,7 @@ async def _merge(db: Database, new: Document, *, followed: bool) -> tuple[int, b
         before = old.get(LEFT_OUT, 0)
         extra = _new_attempts(old, new)
         state = State(new["state"])
-        better = old["state"] == REOPENED or replaces(state, State(old["state"]))
+        better = old["state"] == REOPENED or replaces(_result(new), _result(old))
         if not extra and not better:
             return 0, False
         merged, left_out = keep(sorted([*old["attempts"], *extra], key=_sent_ms), before + new.get(LEFT_OUT, 0))
@@ -161,10 +166,10 @@ async def _merge(db: Database, new: Document, *, followed: bool) -> tuple[int, b
         if better:
             change |= {k: new[k] for k in ("state", "reason", "ended_at", "expire_at", "schedule_version", "send_at")}
             change["drift_ms"] = old["drift_ms"] if old["drift_ms"] is not None else new["drift_ms"]
-            of_result = ("message", LARGE_BODY, "success_codes", "mark", "callback", "answer")
+            of_result = ("message", LARGE_BODY, "success_codes", "mark", *_OF_RESULT_ALONE)
             change |= {k: new[k] for k in of_result if k in new}
         update: Document = {"$set": change}
-        outdated: list[str] = [k for k in ("callback", "answer") if k in old and k not in new] if better else []
+        outdated: list[str] = [k for k in _OF_RESULT_ALONE if k in old and k not in new] if better else []
         if better and followed:
             change[UNFOLLOWED] = True
         elif better and state is State.SUCCEEDED and "message" in old:
@@ -214,7 +219,7 @@ async def insert_unreadable(db: Database, unreadable: dict[str, str], now_ms: in
                 "mark": True,
             }
         )
-    await _add(db, documents)
+    await insert_new(db, documents)
 
 
 def reopen_update(now_ms: int, retention_days: float) -> Document:
@@ -274,75 +279,3 @@ async def recorded_ids(db: Database, versions: Mapping[str, str]) -> set[str]:
         for d in documents
         if d["state"] in SENT_FINAL or d["state"] == REOPENED or d["schedule_version"] == versions[d["_id"]]
     }
-
-
-@dataclass(frozen=True, slots=True)
-class MissedRange:
-    """Occurrences of one job that were owed and will not be sent; `first_ms` and `last_ms` are due times of occurrences."""
-
-    job_id: str
-    schedule_version: str
-    first_ms: int
-    last_ms: int
-    count: int
-    reason: str
-    retention_days: float | None = None
-
-
-async def missed_ranges(
-    db: Database, job_ids: Collection[str], start_ms: int, end_ms: int
-) -> dict[str, list[tuple[int, int]]]:
-    """By job id, `(first, last)` in ms of each missed range that begins between two instants."""
-    query: Document = {
-        "job_id": {"$in": list(job_ids)},
-        "due_at": {"$gte": DatetimeMS(start_ms), "$lte": DatetimeMS(end_ms)},
-        "state": State.MISSED.value,
-    }
-    by_job: dict[str, list[tuple[int, int]]] = {}
-    with operation():
-        async for d in db.work["history"].find(query, {"job_id": 1, "first_at": 1, "last_at": 1}):
-            by_job.setdefault(d["job_id"], []).append((int(d["first_at"]), int(d["last_at"])))
-    return by_job
-
-
-async def record_missed(db: Database, ranges: Iterable[MissedRange], now_ms: int, retention_days: float) -> None:
-    """Record missed ranges, each under an id of its job and first instant, so that a repeated pass writes it once.
-
-    A range that begins where a recorded one begins and reaches further extends it. This happens when a job is changed while
-    one of its ranges is being caught up.
-    """
-    documents: list[Document] = [
-        {
-            "_id": f"{r.job_id}:{r.first_ms:013d}:missed",
-            "job_id": r.job_id,
-            "due_at": DatetimeMS(r.first_ms),
-            "send_at": DatetimeMS(r.first_ms),
-            "schedule_version": r.schedule_version,
-            "state": State.MISSED.value,
-            "reason": r.reason,
-            "attempts": [],
-            "drift_ms": None,
-            "ended_at": DatetimeMS(now_ms),
-            "expire_at": DatetimeMS(now_ms + int((r.retention_days or retention_days) * DAY_MS)),
-            "trigger": False,
-            "first_at": DatetimeMS(r.first_ms),
-            "last_at": DatetimeMS(r.last_ms),
-            "count": r.count,
-            "mark": True,  # for every job, because the writer does not know its alert rules; there are few
-        }
-        for r in ranges
-    ]
-    await _add(db, documents)
-    longer = [
-        UpdateOne(
-            {"_id": d["_id"], "last_at": {"$lt": d["last_at"]}},
-            {
-                "$set": {"last_at": d["last_at"], "extended_at": DatetimeMS(now_ms), "mark": True},
-                "$max": {"count": d["count"], "expire_at": d["expire_at"]},
-            },
-        )
-        for d in documents
-    ]
-    if longer:
-        with operation():
-            await db.work["history"].bulk_write(longer, ordered=False)

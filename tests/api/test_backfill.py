@@ -10,8 +10,8 @@ from bson.datetime_ms import DatetimeMS
 from cluster.core.execution.model import Ending
 from cluster.core.instants import format_instant
 from cluster.core.lifecycle import State
-from cluster.store import history, jobs
-from cluster.store.history import MissedRange
+from cluster.store import history, jobs, missed_ranges
+from cluster.store.missed_ranges import MissedRange
 from cluster.usecases import backfill
 from tests.support.api_client import paths
 from tests.support.engine import Crank, lead
@@ -204,7 +204,7 @@ async def test_a_dry_run_names_a_missed_range_of_which_it_has_a_part(
     job = await jobs.get(api.db, "j")
     assert job is not None
     missed = MissedRange("j", job.schedule_version, at[1], at[3], 3, "no leader")
-    await history.record_missed(api.db, [missed], api.clock.now_ms(), 7)
+    await missed_ranges.record(api.db, [missed], api.clock.now_ms(), 7)
     asked = {"from": format_instant(at[first]), "until": format_instant(at[last]), "dryRun": True}
     for again in (False, True):
         answer = await api.call("POST", "/jobs/j/backfill", {**asked, "again": again})

@@ -13,8 +13,8 @@ from cluster.core.instants import format_instant, parse_instant
 from cluster.core.lifecycle import State
 from cluster.node import Node, NodeSettings
 from cluster.outbound.sender import Sender
-from cluster.store import executions, history
-from cluster.store.history import MissedRange
+from cluster.store import executions, history, missed_ranges
+from cluster.store.missed_ranges import MissedRange
 from tests.support.execution_values import attempt, execution
 from tests.support.waiting import eventually
 
@@ -88,7 +88,7 @@ async def test_each_state_can_be_filtered(api: Api) -> None:
     await final(api, now - 8, State.CANCELLED, reason="the job was paused")
     await executions.insert(api.db, [execution("a", now - 7, state=State.LEASED, owner="n", token=1)])
     await executions.insert(api.db, [execution("a", now + 90_000, state=State.LEASED, owner="n", token=1)])
-    await history.record_missed(api.db, [MissedRange("a", "v", now - 6, now - 2, 3, "nobody was there")], now, 7)
+    await missed_ranges.record(api.db, [MissedRange("a", "v", now - 6, now - 2, 3, "nobody was there")], now, 7)
     for states, expected in (
         ("dead", ["dead"]),
         ("running", ["running"]),

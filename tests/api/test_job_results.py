@@ -11,9 +11,9 @@ import pytest
 from cluster.core.execution.model import Attempt, Ending, Execution
 from cluster.core.lifecycle import State
 from cluster.leader.compare_results import ResultComparer
-from cluster.store import history, last_results
-from cluster.store.history import MissedRange
+from cluster.store import history, last_results, missed_ranges
 from cluster.store.last_results import LastResult
+from cluster.store.missed_ranges import MissedRange
 from cluster.worker.last_results import BUSY_MS, BUSY_SAVED_PER_TURN, SAVED_PER_TURN, LastResults
 from tests.support.api_client import walk
 from tests.support.engine import T0, worker
@@ -69,7 +69,7 @@ async def test_the_leader_finds_the_results_that_a_dead_node_had_not_saved(api: 
     assert sorted(await walk(api, "failing=true")) == ["down0", "down1", "down2"]
     assert await comparer.step() == 0
     missed = MissedRange("down0", "v1", DUE + 1000, DUE + 9000, 9, "no leader")
-    await history.record_missed(api.db, [missed], T0, 7)
+    await missed_ranges.record(api.db, [missed], T0, 7)
     await api.db.api["history"].update_one({"job_id": "down1"}, {"$set": {"state": "reopened"}})
     await api.db.api["history"].update_one({"job_id": "down2"}, {"$set": {"state": "succeeded"}})
     await comparer.step()

@@ -14,8 +14,8 @@ from cluster.core.instants import format_instant
 from cluster.core.lifecycle import State
 from cluster.core.stats_series import Point, add_lateness
 from cluster.stats_rollup import ADD_EVERY_TURNS, StatsRollup
-from cluster.store import history, stats
-from cluster.store.history import MissedRange
+from cluster.store import history, missed_ranges, stats
+from cluster.store.missed_ranges import MissedRange
 from cluster.store.queries import job_stats
 from cluster.worker.metrics import WorkerStats
 from tests.support.api_client import paths
@@ -208,7 +208,7 @@ async def test_missed_ranges_of_a_job_are_spread_over_their_time(api: Api) -> No
     stop_clock(api, begin)
     await api.make(jobId="a")
     first, last = begin - 70 * MINUTE, begin - 50 * MINUTE - 1000
-    await history.record_missed(api.db, [MissedRange("a", "v", first, last, 1200, "no node")], begin, 7)
+    await missed_ranges.record(api.db, [MissedRange("a", "v", first, last, 1200, "no node")], begin, 7)
     minutes = (await series(api, f"job=a&step=1m&from={format_instant(begin - 2 * HOUR)}"))[1]
     assert [p["missed"] for p in minutes[48:72]] == [0, 0, *[60] * 20, 0, 0]
     assert sum(p["missed"] for p in (await series(api, "job=a"))[1]) == 600

@@ -10,8 +10,8 @@ from cluster.core.execution.model import Ending
 from cluster.core.instants import format_instant
 from cluster.core.lifecycle import State
 from cluster.core.stats_series import Point
-from cluster.store import executions, history, stats
-from cluster.store.history import MissedRange
+from cluster.store import executions, history, missed_ranges, stats
+from cluster.store.missed_ranges import MissedRange
 from cluster.store.queries import timeline as records
 from cluster.usecases import timeline
 from tests.support.api_client import paths
@@ -118,7 +118,7 @@ async def test_filters_are_those_of_the_list_of_jobs(api: Api, monkeypatch: pyte
     await some_jobs(api)
     for job in ("a", "b", "c"):
         await end(api, job, NOW - 10_000)
-    await history.record_missed(api.db, [MissedRange("a", "v", NOW - 50_000, NOW - 30_000, 3, "no leader")], NOW, 7)
+    await missed_ranges.record(api.db, [MissedRange("a", "v", NOW - 50_000, NOW - 30_000, 3, "no leader")], NOW, 7)
     for few in (200, 0):
         monkeypatch.setattr(records, "FEW_JOBS", few)
         for query, names in (("tag=y", {"a"}), ("host=127.0.0.2", {"c"}), ("anyTag=x&anyTag=z&q=b", {"b"})):
@@ -136,9 +136,7 @@ async def test_longer_steps_come_from_the_roll_ups(api: Api) -> None:
     point.counts.update(succeeded=5, dead=2, retried=1)
     point.drift.add(3000)
     await stats.add_named(api.db, NOW - 10 * MINUTE, [("tag", point)])
-    await history.record_missed(
-        api.db, [MissedRange("b", "v", NOW - 30 * MINUTE, NOW - 26 * MINUTE, 5, "none")], NOW, 7
-    )
+    await missed_ranges.record(api.db, [MissedRange("b", "v", NOW - 30 * MINUTE, NOW - 26 * MINUTE, 5, "none")], NOW, 7)
     found = await ask(api, NOW - HOUR, NOW + HOUR, "by=tag&step=5m")
     x = rows(found)["x"]
     assert found["source"] == "rollup"

@@ -36,7 +36,7 @@ WRITES = [
     ("engine_jobs", "mark_settled"),
     ("backfills", "open_ranges"),
     ("backfills", "save_progress"),
-    ("history", "record_missed"),
+    ("missed_ranges", "record"),
 ]
 STEPS = 45
 

@@ -7,7 +7,18 @@ import itertools
 import pytest
 
 from cluster.core.errors import InvariantBroken
-from cluster.core.lifecycle import FINAL, FINAL_RANK, OWED, TRANSITIONS, Event, State, next_state, replaces
+from cluster.core.lifecycle import (
+    FINAL,
+    FINAL_RANK,
+    OWED,
+    SENT_FINAL,
+    TRANSITIONS,
+    Event,
+    FinalResult,
+    State,
+    next_state,
+    replaces,
+)
 
 
 @pytest.mark.parametrize(("state", "event"), list(itertools.product(State, Event)))
@@ -38,9 +49,23 @@ def test_every_owed_state_is_reachable_and_every_leased_one_can_end() -> None:
 @pytest.mark.parametrize(("new", "old"), list(itertools.product(sorted(FINAL), sorted(FINAL))))
 def test_a_success_is_never_replaced_and_replaces_all_else(new: State, old: State) -> None:
     """The first final result stays, except that a success replaces a failure, and a result with an attempt one without."""
-    if old is State.SUCCEEDED or new is old:
-        assert not replaces(new, old)
-    elif new is State.SUCCEEDED:
-        assert replaces(new, old)
-    else:
-        assert replaces(new, old) is (FINAL_RANK[new] > FINAL_RANK[old])
+    for version, ended_ms in (("v1", 1), ("v1", 2), ("v1", 3), ("v2", 1), ("v2", 2)):
+        better = replaces(FinalResult(new, version, ended_ms), FinalResult(old, "v1", 2))
+        if old is State.SUCCEEDED or new is old:
+            assert not better
+        elif new is State.SUCCEEDED:
+            assert better
+        else:
+            assert better is (FINAL_RANK[new] > FINAL_RANK[old])
+
+
+@pytest.mark.parametrize(("new", "old"), list(itertools.product(sorted(FINAL), sorted(FINAL))))
+def test_a_later_result_under_another_schedule_version_replaces_only_one_that_was_not_sent(
+    new: State, old: State
+) -> None:
+    """Cancelled, skipped and missed are final only for one schedule version; of two such, the one that ended last stays."""
+    unsent = FINAL - SENT_FINAL
+    first, second = FinalResult(old, "v1", 2), FinalResult(new, "v2", 3)
+    assert replaces(second, first) is (FINAL_RANK[new] > FINAL_RANK[old] or {new, old} <= unsent)
+    if {new, old} <= unsent:
+        assert not replaces(first, second), "the same results in any order leave the same record"

@@ -19,10 +19,10 @@ from cluster.core.errors import StoreUnavailable
 from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id
 from cluster.leader.alerting import Alerter
-from cluster.store import alert_jobs, alert_results, channels, history, incidents, meta
+from cluster.store import alert_jobs, alert_results, channels, history, incidents, meta, missed_ranges
 from cluster.store.channels import Channel
 from cluster.store.enqueue import insert_owed
-from cluster.store.history import MissedRange
+from cluster.store.missed_ranges import MissedRange
 from cluster.store.mongo.encryption import Keyring
 from cluster.usecases.jobs import put
 from tests.support.engine import Crank, check_books, job_document, lead, put_jobs, rows, settle_all, worker
@@ -289,7 +289,7 @@ async def test_missed_and_late_executions_open_incidents(database: Database) -> 
     await database.api["jobs"].update_one({"_id": "late"}, {"$set": {"alerts": spec.to_json(), "watch": marks}})
     await run_dry(worker(database, answering(200), clock=clock))
     gap = MissedRange("late", "v1", DUE - 9000, DUE - 5000, 5, "nobody was there")
-    await history.record_missed(database, [gap], clock.now, 7)
+    await missed_ranges.record(database, [gap], clock.now, 7)
     done = await Alerter(database, clock, 7).step()
     assert (done.opened, done.alerts) == (2, 2)
     found = {i["_id"]: i["detail"] for i in await rows(database, "incidents")}

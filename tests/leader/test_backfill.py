@@ -10,8 +10,8 @@ from bson.datetime_ms import DatetimeMS
 from cluster.core.execution.model import Attempt, Ending, Execution
 from cluster.core.ids import execution_id
 from cluster.core.lifecycle import State
-from cluster.store import executions, history, requested_backfills
-from cluster.store.history import MissedRange
+from cluster.store import executions, history, missed_ranges, requested_backfills
+from cluster.store.missed_ranges import MissedRange
 from cluster.usecases import backfill as use
 from cluster.usecases import jobs as use_jobs
 from cluster.usecases.backfill import BackfillRequest
@@ -129,7 +129,7 @@ async def test_a_leader_that_dies_at_any_write_sends_each_occurrence_once(
     """Its successor does the same page again; what was sent meanwhile is not sent again."""
     await fill(database)
     await history.record(database, [ended(DUES[1], State.MISSED)], 3650)
-    await history.record_missed(database, [MissedRange("j", "v1", DUES[4], DUES[8], 5, "no leader")], T0, 3650)
+    await missed_ranges.record(database, [MissedRange("j", "v1", DUES[4], DUES[8], 5, "no leader")], T0, 3650)
     backfill = await begin(database)
     clock = Crank()
     first = await lead(database, clock)
@@ -159,7 +159,7 @@ async def test_missed_records_are_superseded(database: Database) -> None:
         MissedRange("j", "v0", DUES[10], DUES[12], 3, "no leader, and another schedule"),
         MissedRange("j", "v1", DUES[28], DUES[29] + 10 * MINUTE, 12, "no leader"),
     ]
-    await history.record_missed(database, ranges, T0, 3650)
+    await missed_ranges.record(database, ranges, T0, 3650)
     await begin(database)
     clock = Crank()
     leader = await lead(database, clock)

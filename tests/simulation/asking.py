@@ -21,8 +21,8 @@ from cluster.leader.act import JobActions
 from cluster.leader.backfill import Backfiller
 from cluster.store.actions import Action
 from cluster.store.enqueue import repair_batches
-from cluster.store.history import MissedRange
 from cluster.store.jobs import new_document
+from cluster.store.missed_ranges import MissedRange
 from cluster.store.progress import DONE
 from cluster.store.requested_backfills import RequestedBackfill
 from cluster.usecases import jobs

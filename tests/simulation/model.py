@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.core.election import LeaderLease
 from cluster.core.errors import OutcomeUnknown, StoreUnavailable
-from cluster.core.lifecycle import SENT_FINAL, State, replaces
+from cluster.core.lifecycle import SENT_FINAL, FinalResult, State, replaces
 from cluster.store.batches import OVERDUE_MS
 from cluster.store.history import Recorded
 from cluster.store.mongo.upcoming import Upcoming
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cluster.store.dedups import Chosen
     from cluster.store.deferred_batches import Pace
     from cluster.store.followed import FollowedJob
-    from cluster.store.history import MissedRange
+    from cluster.store.missed_ranges import MissedRange
     from cluster.store.mongo.client import Document
     from cluster.store.schedules import ScheduleRow
 
@@ -440,7 +440,8 @@ async def record(db: Store, endings: Sequence[Ending], _retention_days: float) -
             return 0
         extra = [a for a in e.attempts if not any(_same(a, b) for b in old.attempts)]
         merged = sorted([*old.attempts, *extra], key=lambda a: a.sent_ms)
-        better = old.reopened or replaces(e.state, old.state)
+        first = FinalResult(old.state, old.version, old.ended_ms)
+        better = old.reopened or replaces(FinalResult(e.state, x.schedule_version, ended_ms), first)
         state, version, reason = e.state, x.schedule_version, e.reason
         if not better:
             state, version, reason, ended_ms = old.state, old.version, old.reason, old.ended_ms

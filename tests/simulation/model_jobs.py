@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cluster.core.windows import Window
     from cluster.store.backfills import Backfill
     from cluster.store.calendars import Calendar
-    from cluster.store.history import MissedRange
+    from cluster.store.missed_ranges import MissedRange
     from cluster.store.mongo.client import Document
     from cluster.store.schedules import ScheduleRow
     from tests.simulation.model import Store

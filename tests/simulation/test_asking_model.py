@@ -11,9 +11,9 @@ from cluster.core.job import changes
 from cluster.core.job.changes import ChangeStamp
 from cluster.core.job.definition import Definition
 from cluster.core.lifecycle import JobState, State
-from cluster.store import actions, executions, history, jobs, requested_backfills
+from cluster.store import actions, executions, history, jobs, missed_ranges, requested_backfills
 from cluster.store.actions import Action
-from cluster.store.history import MissedRange
+from cluster.store.missed_ranges import MissedRange
 from cluster.store.queries import action_targets
 from cluster.store.queries.action_targets import filter_document
 from cluster.store.queries.job_filter import JobFilter
@@ -86,7 +86,7 @@ async def test_backfills_answer_as_mongodb_does(database: Database) -> None:
         store.history[name] = Final(state, "v", [], "why")
     for first in (1000, 8000):
         missed = MissedRange("j", "v", first, first + 1000, 2, "why")
-        await history.record_missed(database, [missed], NOW, 3650)
+        await missed_ranges.record(database, [missed], NOW, 3650)
         store.missed[f"j:{first:013d}:missed"] = missed
     owed = Execution(ids[2], "j", 3000, 0, "v", "b", 0)
     await executions.insert(database, [owed])

@@ -89,7 +89,7 @@ def _shorter_range_stays(patch: pytest.MonkeyPatch) -> None:
         some = list(ranges)
         await db.write(*(lambda r=r: db.missed.setdefault((r.job_id, r.first_ms), r) for r in some))
 
-    patch.setattr("cluster.store.history.record_missed", record)
+    patch.setattr("cluster.store.missed_ranges.record", record)
 
 
 def _any_record_counts(patch: pytest.MonkeyPatch) -> None:

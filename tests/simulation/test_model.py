@@ -40,6 +40,7 @@ from cluster.store import (
     history,
     jobs,
     leases,
+    missed_ranges,
     paused_batches,
     permits,
     schedules,
@@ -49,7 +50,7 @@ from cluster.store.batches import ClaimFilter
 from cluster.store.claimable_batches import NextClaimable
 from cluster.store.deferred_batches import Pace
 from cluster.store.engine_jobs import JobSchedulePage
-from cluster.store.history import MissedRange
+from cluster.store.missed_ranges import MissedRange
 from cluster.store.queries import leased_executions
 from cluster.store.schedules import ScheduleRow
 from tests.simulation.model import Store, at_once
@@ -65,6 +66,7 @@ MODULES: dict[str, Any] = {
     "claimable_batches": claimable_batches,
     "deferred_batches": deferred_batches,
     "history": history,
+    "missed_ranges": missed_ranges,
     "schedules": schedules,
     "jobs": jobs,
     "engine_jobs": engine_jobs,
@@ -80,7 +82,7 @@ NAMES = ["b0", "b1", "b2"]
 KEYS = ["@every|10|", "@every|20|"]
 LONG_AGO = 1_000_000
 FAR_OFF = 4_000_000_000_000
-FINAL = [State.SUCCEEDED, State.FAILED, State.DEAD, State.CANCELLED]
+FINAL = [State.SUCCEEDED, State.FAILED, State.DEAD, State.CANCELLED, State.CANCELLED, State.SKIPPED]
 
 
 class Caller:
@@ -128,6 +130,7 @@ class Caller:
                 "schedules",
                 "claimable_batches",
                 "deferred_batches",
+                "missed_ranges",
                 "backfills",
                 "paused_batches",
                 "permits",
@@ -211,22 +214,24 @@ class Caller:
 
     def _history(self) -> tuple[str, tuple[Any, ...]]:
         r, e = self.random, self._execution()
-        ending = Ending(e, r.choice(FINAL), 5000, (self._attempt(),), r.choice(["x", "y"]), followed=r.random() < 0.5)
-        first = r.choice([1000, 2000])
+        ended_ms, reason = r.choice([5000, 6000]), r.choice(["x", "y"])
+        ending = Ending(e, r.choice(FINAL), ended_ms, (self._attempt(),), reason, followed=r.random() < 0.5)
         return r.choice(
             [
                 ("record", ([ending], 1e6)),
                 ("final_ids", (dict.fromkeys(IDS, r.choice(["v1", "v2"])),)),
                 ("recorded_ids", (dict.fromkeys(IDS, r.choice(["v1", "v2"])),)),
-                ("missed_ranges", (["m"], r.choice([0, 1500]), r.choice([1500, 9000]))),
-                (
-                    "record_missed",
-                    (
-                        [MissedRange("m", "v1", first, first + 1000 * r.randint(1, 3), r.randint(2, 4), "why")],
-                        5000,
-                        1e6,
-                    ),
-                ),
+            ]
+        )
+
+    def _missed_ranges(self) -> tuple[str, tuple[Any, ...]]:
+        r = self.random
+        first = r.choice([1000, 2000])
+        missed = MissedRange("m", "v1", first, first + 1000 * r.randint(1, 3), r.randint(2, 4), "why")
+        return r.choice(
+            [
+                ("record", ([missed], 5000, 1e6)),
+                ("between", (["m"], r.choice([0, 1500]), r.choice([1500, 9000]))),
             ]
         )
 
@@ -393,8 +398,9 @@ async def test_the_model_answers_as_mongodb_does(database: Database, seed: int) 
     assert {i: (r.last_ms, r.count) for i, r in store.missed.items()} == {
         i: (int(d["last_at"]), d["count"]) for i, d in missed.items()
     }
-    assert {i: (f.state, f.version, len(f.attempts), f.reason) for i, f in store.history.items()} == {
-        i: (d["state"], d["schedule_version"], len(d["attempts"]), d["reason"]) for i, d in documents.items()
+    assert {i: (f.state, f.version, len(f.attempts), f.reason, f.ended_ms) for i, f in store.history.items()} == {
+        i: (d["state"], d["schedule_version"], len(d["attempts"]), d["reason"], int(d["ended_at"]))
+        for i, d in documents.items()
     }
     assert met == {(m, f) for m in MODULES for f in TWINS[m]}
 

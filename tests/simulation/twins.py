@@ -85,9 +85,8 @@ TWINS: dict[str, dict[str, Any]] = {
         "record": model.record,
         "final_ids": model.settled,
         "recorded_ids": model.recorded_ids,
-        "record_missed": model_jobs.record_missed,
-        "missed_ranges": model_jobs.missed,
     },
+    "missed_ranges": {"record": model_jobs.record_missed, "between": model_jobs.missed},
     "schedules": {
         "due": model.due,
         "stamp": model.stamp_rows,

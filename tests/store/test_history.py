@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from cluster.core.execution.model import Attempt, Ending, Execution
 from cluster.core.ids import execution_id
 from cluster.core.lifecycle import State
-from cluster.store import history, replayable
-from cluster.store.history import DAY_MS, MissedRange
+from cluster.store import history, missed_ranges, replayable
+from cluster.store.history import DAY_MS
+from cluster.store.missed_ranges import MissedRange
 from cluster.store.replays import Replay, ReplayFilter
 from tests.support.engine import T0, job_document, put_jobs, rows
 
@@ -38,6 +41,54 @@ async def test_a_cancelled_execution_is_final_for_its_schedule_version_only(data
         ]
     )
     assert await history.final_ids(database, dict.fromkeys("scdrx", "v1")) == {"s", "c"}
+
+
+def forgone(state: State, version: str, ended_ms: int, *attempts: Attempt) -> Ending:
+    execution = Execution(execution_id("a", T0), "a", T0, T0, version, "b", 0, token=9)
+    return Ending(execution, state, ended_ms, attempts, f"{state} under {version}", 3)
+
+
+@pytest.mark.parametrize("then", [State.CANCELLED, State.SKIPPED, State.MISSED])
+@pytest.mark.parametrize("first", [State.CANCELLED, State.SKIPPED, State.MISSED])
+async def test_an_occurrence_that_is_owed_again_keeps_the_result_of_the_later_schedule(
+    database: Database, first: State, then: State
+) -> None:
+    """It was cancelled under one schedule version, owed under the next, sent in vain, and cancelled for good.
+
+    Its record says how it ended then, with all attempts, and is final for that version. A write of the first result that
+    is repeated changes nothing.
+    """
+    attempts = [Attempt(n, T0 + 100 * n, "n", n, 5.0, 503) for n in (1, 2, 3)]
+    old = forgone(first, "v1", T0 + 500, attempts[0])
+    new = forgone(then, "v2", T0 + 9000, *attempts)
+    await history.record(database, [old], 7)
+    await history.record(database, [new], 7)
+    await history.record(database, [old], 7)
+    (record,) = await rows(database, "history")
+    assert (record["state"], record["reason"], record["schedule_version"]) == (then, f"{then} under v2", "v2")
+    assert [int(record[k]) - T0 for k in ("ended_at", "expire_at")] == [9000, 9000 + 7 * DAY_MS]
+    assert [a["n"] for a in record["attempts"]] == [1, 2, 3]
+    assert ("first_at" in record, "count" in record) == (then is State.MISSED,) * 2
+    id_ = old.execution.id
+    assert await history.final_ids(database, {id_: "v2"}) == {id_}
+    assert await history.final_ids(database, {id_: "v1"}) == set()
+
+
+async def test_a_result_of_an_earlier_schedule_that_comes_late_leaves_the_later_one(database: Database) -> None:
+    """Only the attempts that it has are added."""
+    attempt = Attempt(1, T0 + 100, "n", 1, 5.0, 503)
+    await history.record(database, [forgone(State.CANCELLED, "v2", T0 + 9000)], 7)
+    await history.record(database, [forgone(State.SKIPPED, "v1", T0 + 500, attempt)], 7)
+    (record,) = await rows(database, "history")
+    assert (record["state"], record["schedule_version"], len(record["attempts"])) == ("cancelled", "v2", 1)
+
+
+async def test_a_success_takes_away_that_an_occurrence_counts_as_missed(database: Database) -> None:
+    """Else a search for missed ranges by their fields would still find it."""
+    await history.record(database, [forgone(State.MISSED, "v1", T0 + 500)], 7)
+    await history.record(database, [ended(State.SUCCEEDED, 2, T0 + 50, status=200)], 7)
+    (record,) = await rows(database, "history")
+    assert (record["state"], "first_at" in record, "count" in record) == ("succeeded", False, False)
 
 
 async def test_the_latest_replay_time_is_kept_in_any_order_of_results(database: Database) -> None:
@@ -78,7 +129,7 @@ async def test_a_record_of_an_older_release_stays_silent_about_replays(database:
 async def test_a_missed_range_is_kept_for_the_retention_of_its_job(database: Database) -> None:
     """A range of a job without a retention of its own is kept for the configured one."""
     ranges = [MissedRange("a", "v", T0, T0, 1, "x", 30.0), MissedRange("b", "v", T0, T0, 1, "x")]
-    await history.record_missed(database, ranges, T0, 7.0)
+    await missed_ranges.record(database, ranges, T0, 7.0)
     records = await rows(database, "history")
     assert {r["job_id"]: (int(r["expire_at"]) - int(r["ended_at"])) / DAY_MS for r in records} == {"a": 30, "b": 7}
 
@@ -86,7 +137,7 @@ async def test_a_missed_range_is_kept_for_the_retention_of_its_job(database: Dat
 async def test_missed_ranges_that_begin_together_extend_to_the_longest(database: Database) -> None:
     """The policy left two out; then the job was changed, and the rest of what was being caught up is missed as well."""
     for last, count in ((T0 + 1000, 2), (T0 + 4000, 5), (T0 + 2000, 3)):
-        await history.record_missed(database, [MissedRange("a", "v1", T0, last, count, "why")], last, 7.0)
+        await missed_ranges.record(database, [MissedRange("a", "v1", T0, last, count, "why")], last, 7.0)
     (record,) = await rows(database, "history")
     assert (int(record["last_at"]), record["count"]) == (T0 + 4000, 5)
     assert (int(record["ended_at"]), int(record["extended_at"])) == (T0 + 1000, T0 + 4000)

@@ -15,9 +15,9 @@ from cluster.core.documents.job_json import DocumentLimits, read_job
 from cluster.core.errors import NotFound
 from cluster.core.instants import format_instant
 from cluster.core.limits.permits import Limits
-from cluster.store import backfills, batches, history, leases, nodes, queues
+from cluster.store import backfills, batches, leases, missed_ranges, nodes, queues
 from cluster.store.backfills import Backfill
-from cluster.store.history import MissedRange
+from cluster.store.missed_ranges import MissedRange
 from cluster.store.queues import Queue
 from cluster.usecases import jobs
 from cluster.usecases.executions import TriggerRequest, replay, trigger
@@ -168,7 +168,7 @@ async def test_missed_ranges_and_open_ranges_are_explained(database: Database) -
     """A range covers each of its occurrences; an open one says how far the catch-up is; a lost occurrence is called unknown."""
     await put_jobs(database, job_document("a", active_from=0, schedule_version="v"))
     ranges = [MissedRange("a", "v", DUE, DUE + 9000, 10, "catchUp is none")]
-    await history.record_missed(database, ranges, DUE + 60_000, LONG)
+    await missed_ranges.record(database, ranges, DUE + 60_000, LONG)
     for at in (DUE, DUE + 4000):
         state, said = await told(database, at)
         assert state == "missed"
