@@ -182,6 +182,7 @@ async def _merge(db: Database, new: Document, *, followed: bool) -> tuple[int, b
             {
                 "_id": new["_id"],
                 "state": old["state"],
+                "ended_at": old["ended_at"],  # another result of the same state and as many attempts changes this
                 "attempts": {"$size": len(old["attempts"])},
                 LEFT_OUT: before or None,  # what is added to a full list changes this and not its size
             },

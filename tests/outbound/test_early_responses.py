@@ -132,12 +132,14 @@ async def test_a_large_request_is_written_although_its_response_is_there() -> No
 class Impatient:
     """A target that responds when it has read the head of a request, or before, and then reads up to `wants` bytes of it.
 
-    `took` bytes of the request, its head included, had come when the connection ended.
+    `took` bytes of the request, its head included, had come when the connection ended. `responded`: whether all of its
+    response but what fits into its write buffer had gone by then.
     """
 
     def __init__(self, response: bytes, *, early: bool, ends: bool = False, wants: int = len(LARGE)) -> None:
         self.response, self.early, self.ends, self.wants = response, early, ends, wants
         self.took = 0
+        self.responded = False
         self.ended = asyncio.Event()
 
     async def __call__(self, _: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -146,6 +148,7 @@ class Impatient:
                 self.took += len(await reader.readuntil(b"\r\n\r\n"))
             writer.write(self.response)
             await writer.drain()
+            self.responded = True
             if self.ends:
                 writer.write_eof()
             while self.took <= self.wants and (data := await reader.read(1 << 16)):
@@ -198,13 +201,22 @@ async def test_targets_that_read_slowly_hold_a_bounded_number_of_connections(mon
     """The oldest are closed; otherwise each would hold a descriptor and the rest of its request until the deadline."""
     monkeypatch.setattr(pool, "MAX_DISCARDED", 3)
     read_on = asyncio.Event()
+    took: list[int] = []
 
     async def slow(_: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        cast("asyncio.ReadTransport", writer.transport).pause_reading()
+        number = len(took)
+        took.append(len(await reader.readuntil(b"\r\n\r\n")))
+        transport = cast("asyncio.ReadTransport", writer.transport)
+        transport.pause_reading()
         writer.write(OK)
         await writer.drain()
         await read_on.wait()
+        transport.resume_reading()
+        while took[number] <= len(LARGE) and (data := await reader.read(1 << 16)):
+            took[number] += len(data)
+
+    async def are_whole() -> bool:
+        return [size > len(LARGE) for size in took] == [False, False, True, True, True]
 
     async with listening(slow) as wire, sending() as sender:
         for _ in range(5):
@@ -212,6 +224,7 @@ async def test_targets_that_read_slowly_hold_a_bounded_number_of_connections(mon
             assert (reply.status, reply.error) == (200, None), reply
         await eventually(are_open_to(wire.port, 3), what="two connections of five are closed")
         read_on.set()
+        await eventually(are_whole, what="the three latest requests are read to their end")
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
@@ -366,6 +379,7 @@ async def test_a_connection_ends_soon_although_its_target_keeps_it_open(
         reply = await post(sender, wire.url, confirmed)
         assert (reply.status, reply.error) == (200, None), reply
         await asyncio.wait_for(target.ended.wait(), 20)
+        assert target.responded is (size == 2), "what is dropped is bounded"
 
 
 async def test_a_request_that_could_not_be_written_has_no_response() -> None:

@@ -32,9 +32,7 @@ async def test_shutdown_releases_unsent_executions_and_records_those_in_flight(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a drain nothing carries the node's name, and what was in flight is recorded."""
-    monkeypatch.setattr(
-        release, "FAR_MS", 120_000
-    )  # it is held until the shutdown, and not released as claimed too early
+    monkeypatch.setattr(release, "FAR_MS", 120_000)  # else it is released as claimed too early, and not by the shutdown
     await owed(database, "now")
     future = int((await database.api.client.admin.command("hello"))["localTime"].timestamp() * 1000) + 60_000
     await put_jobs(database, job_document("later", active_from=0, schedule_version="v1"))
