@@ -92,12 +92,12 @@ def next_state(state: State, event: Event) -> State:
 
 
 FINAL_RANK = {
-    State.SUCCEEDED: 2,
-    State.FAILED: 1,
-    State.DEAD: 1,
+    State.SUCCEEDED: 3,
+    State.FAILED: 2,
+    State.DEAD: 2,
+    State.SKIPPED: 1,
+    State.MISSED: 1,
     State.CANCELLED: 0,
-    State.SKIPPED: 0,
-    State.MISSED: 0,
 }
 
 
@@ -113,11 +113,13 @@ class FinalResult:
 def replaces(new: FinalResult, old: FinalResult) -> bool:
     """Whether a second final result replaces the first.
 
-    A success replaces a failure, and both replace an execution that was cancelled, skipped or missed. Of two of these the
-    later one replaces the other if it ended under another schedule version: the schedule that followed owed the occurrence
-    again, and the later result says what became of it. Otherwise the first result stays.
+    A success replaces a failure, and both replace an end without a result. Only the schedule version that owed an occurrence
+    skips or misses it; any version may cancel it, also late, one that had ended before it was due. So a skip and a miss
+    replace a cancellation. Of two cancellations, or of a skip and a miss, the later one replaces the other if it ended under
+    another schedule version, which owed the occurrence again. Otherwise the first result stays.
     """
-    if FINAL_RANK[new.state] != FINAL_RANK[old.state]:
-        return FINAL_RANK[new.state] > FINAL_RANK[old.state]
-    owed_again = new.schedule_version != old.schedule_version and new.ended_ms > old.ended_ms
-    return owed_again and FINAL_RANK[new.state] == 0
+    rank = FINAL_RANK[old.state]
+    if FINAL_RANK[new.state] != rank:
+        return FINAL_RANK[new.state] > rank
+    sent = rank >= FINAL_RANK[State.FAILED]
+    return not sent and new.schedule_version != old.schedule_version and new.ended_ms > old.ended_ms

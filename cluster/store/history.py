@@ -156,7 +156,9 @@ async def _merge(db: Database, new: Document, *, followed: bool) -> tuple[int, b
         before = old.get(LEFT_OUT, 0)
         extra = _new_attempts(old, new)
         state = State(new["state"])
-        better = old["state"] == REOPENED or replaces(_result(new), _result(old))
+        # A write of unknown outcome is repeated: it does not end the replay that was asked for since.
+        repeated = not extra and new["ended_at"] == old["ended_at"]
+        better = not repeated and (old["state"] == REOPENED or replaces(_result(new), _result(old)))
         if not extra and not better:
             return 0, False
         merged, left_out = keep(sorted([*old["attempts"], *extra], key=_sent_ms), before + new.get(LEFT_OUT, 0))

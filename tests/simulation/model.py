@@ -441,7 +441,9 @@ async def record(db: Store, endings: Sequence[Ending], _retention_days: float) -
         extra = [a for a in e.attempts if not any(_same(a, b) for b in old.attempts)]
         merged = sorted([*old.attempts, *extra], key=lambda a: a.sent_ms)
         first = FinalResult(old.state, old.version, old.ended_ms)
-        better = old.reopened or replaces(FinalResult(e.state, x.schedule_version, ended_ms), first)
+        repeated = not extra and ended_ms == old.ended_ms
+        again = FinalResult(e.state, x.schedule_version, ended_ms)
+        better = not repeated and (old.reopened or replaces(again, first))
         state, version, reason = e.state, x.schedule_version, e.reason
         if not better:
             state, version, reason, ended_ms = old.state, old.version, old.reason, old.ended_ms

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from pymongo.asynchronous.collection import AsyncCollection
 
 from cluster.core.execution.model import Attempt, Ending, Execution
 from cluster.core.ids import execution_id
@@ -53,10 +54,10 @@ def forgone(state: State, version: str, ended_ms: int, *attempts: Attempt) -> En
 async def test_an_occurrence_that_is_owed_again_keeps_the_result_of_the_later_schedule(
     database: Database, first: State, then: State
 ) -> None:
-    """It was cancelled under one schedule version, owed under the next, sent in vain, and cancelled for good.
+    """It ended under one schedule version, was owed under the next, sent in vain, and ended there for good.
 
     Its record says how it ended then, with all attempts, and is final for that version. A write of the first result that
-    is repeated changes nothing.
+    is repeated changes nothing. A cancellation does not replace what only the owing version does.
     """
     attempts = [Attempt(n, T0 + 100 * n, "n", n, 5.0, 503) for n in (1, 2, 3)]
     old = forgone(first, "v1", T0 + 500, attempts[0])
@@ -65,22 +66,67 @@ async def test_an_occurrence_that_is_owed_again_keeps_the_result_of_the_later_sc
     await history.record(database, [new], 7)
     await history.record(database, [old], 7)
     (record,) = await rows(database, "history")
-    assert (record["state"], record["reason"], record["schedule_version"]) == (then, f"{then} under v2", "v2")
-    assert [int(record[k]) - T0 for k in ("ended_at", "expire_at")] == [9000, 9000 + 7 * DAY_MS]
+    kept = old if then is State.CANCELLED and first is not State.CANCELLED else new
+    version = kept.execution.schedule_version
+    assert (record["state"], record["reason"], record["schedule_version"]) == (kept.state, kept.reason, version)
+    assert [int(record[k]) - kept.ended_ms for k in ("ended_at", "expire_at")] == [0, 7 * DAY_MS]
     assert [a["n"] for a in record["attempts"]] == [1, 2, 3]
-    assert ("first_at" in record, "count" in record) == (then is State.MISSED,) * 2
+    assert ("first_at" in record, "count" in record) == (kept.state is State.MISSED,) * 2
     id_ = old.execution.id
-    assert await history.final_ids(database, {id_: "v2"}) == {id_}
-    assert await history.final_ids(database, {id_: "v1"}) == set()
+    assert await history.final_ids(database, {id_: version}) == {id_}
+    assert await history.final_ids(database, {id_: "v1" if version == "v2" else "v2"}) == set()
 
 
-async def test_a_result_of_an_earlier_schedule_that_comes_late_leaves_the_later_one(database: Database) -> None:
-    """Only the attempts that it has are added."""
+@pytest.mark.parametrize("state", [State.SKIPPED, State.MISSED])
+@pytest.mark.parametrize("late_ms", [-500, 500], ids=["that ended before", "that ended after"])
+async def test_a_late_cancellation_by_an_earlier_schedule_leaves_the_end_under_the_one_that_owed_it(
+    database: Database, state: State, late_ms: int
+) -> None:
+    """A leader that was frozen writes it under the old version; its node cancels it. Only its attempts are added."""
     attempt = Attempt(1, T0 + 100, "n", 1, 5.0, 503)
-    await history.record(database, [forgone(State.CANCELLED, "v2", T0 + 9000)], 7)
-    await history.record(database, [forgone(State.SKIPPED, "v1", T0 + 500, attempt)], 7)
+    await history.record(database, [forgone(state, "v2", T0 + 9000)], 7)
+    await history.record(database, [forgone(State.CANCELLED, "v1", T0 + 9000 + late_ms, attempt)], 7)
     (record,) = await rows(database, "history")
-    assert (record["state"], record["schedule_version"], len(record["attempts"])) == ("cancelled", "v2", 1)
+    assert (record["state"], record["schedule_version"], len(record["attempts"])) == (state, "v2", 1)
+    id_ = execution_id("a", T0)
+    assert await history.final_ids(database, {id_: "v2"}) == await history.recorded_ids(database, {id_: "v2"}) == {id_}
+
+
+@pytest.mark.parametrize("state", [State.CANCELLED, State.DEAD, State.FAILED])
+async def test_a_result_that_is_written_again_does_not_end_the_replay_that_was_asked_for_since(
+    database: Database, state: State
+) -> None:
+    """The outcome of the first write was unknown. The replay's own result ends it, also under the same version."""
+    first = ended(state, 1, T0)
+    await history.record(database, [first], 7)
+    assert await history.reopen(database, first.execution.id, T0 + 1000, 7)
+    await history.record(database, [first], 7)
+    (record,) = await rows(database, "history")
+    assert record["state"] == history.REOPENED
+    assert await history.final_ids(database, {first.execution.id: "v1"}) == set()
+    await history.record(database, [ended(state, 1, T0 + 1100, T0 + 1000)], 7)
+    (record,) = await rows(database, "history")
+    assert (record["state"], len(record["attempts"])) == (state, 2)
+
+
+async def test_of_three_ends_the_last_one_stays_although_the_second_is_written_last(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its writer had read the first one, and compares what it read: neither state nor attempts tell the two apart."""
+    await history.record(database, [forgone(State.CANCELLED, "v1", T0 + 100)], 7)
+    find_one = AsyncCollection[Any].find_one
+    between = [forgone(State.CANCELLED, "v3", T0 + 900)]
+
+    async def read_early(*args: Any, **kwargs: Any) -> Any:
+        found = await find_one(*args, **kwargs)
+        if between:
+            await history.record(database, [between.pop()], 7)
+        return found
+
+    monkeypatch.setattr(AsyncCollection, "find_one", read_early)
+    await history.record(database, [forgone(State.CANCELLED, "v2", T0 + 500)], 7)
+    (record,) = await rows(database, "history")
+    assert (record["schedule_version"], int(record["ended_at"])) == ("v3", T0 + 900)
 
 
 async def test_a_success_takes_away_that_an_occurrence_counts_as_missed(database: Database) -> None:

@@ -169,17 +169,29 @@ async def test_an_execution_that_is_recorded_as_missed_stood_unclaimed_and_its_p
     missed_by("latest", 70_000, catch_up="latest")
     missed_by("beyond", 70_000, catch_up_window_seconds=60)
     missed_by("changed", 20_000, **CHANGED)
+    sent = attempt(AT + 20, status=503)
+    says(
+        b,
+        "sent-before-it-was-changed",
+        sent,
+        job=CHANGED,
+        state="missed",
+        reason="why",
+        ended_at=DatetimeMS(AT + 20_000),
+    )
     assert kinds(await b.verified()) == {}
     b = Books(database)
     await database.api["jobs"].delete_many({})
     await database.api["history"].delete_many({})
     missed_by("soon", 9000, catch_up="none")
+    none = {"catch_up": "none"}
+    says(b, "sent", sent, job=none, state="missed", reason="why", ended_at=DatetimeMS(AT + 20_000))
     missed_by("last", 20_000, catch_up="latest")
     missed_by("within", 20_000)
     missed_by("by-hand", 20_000, catch_up="none", trigger=True)
     missed_by("replayed", 20_000, catch_up="none", asked_at=DatetimeMS(AT))
     assert kinds(await b.verified()) == {
-        name: ["contradiction"] for name in ("by-hand", "last", "replayed", "soon", "within")
+        name: ["contradiction"] for name in ("by-hand", "last", "replayed", "sent", "soon", "within")
     }
 
 

@@ -143,7 +143,7 @@ class JobVerifier:
             self._find("contradiction", r.due_ms, "its cancellation was recorded, but it was sent")
         if r.state == "skipped":
             self._check_skipped(r)
-        if r.state == "missed" and not r.attempts:
+        if r.state == "missed":
             self._check_missed(r, period)
         if r.state == "reopened":
             if owed is None:
@@ -168,7 +168,11 @@ class JobVerifier:
             self._find("contradiction", due_ms, f"recorded as missed {doubt}")
 
     def _check_missed(self, r: Record, period: OwedPeriod | None) -> None:
-        if period is None:
+        """Nothing that has an attempt is missed, unless the job was changed in between: its new schedule owed it anew."""
+        if r.attempts and r.attempts[-1].sent_ms >= self._expected.defined_ms:
+            self._find("contradiction", r.due_ms, "it is missed, but it was sent")
+            return
+        if period is None and not r.attempts:
             self._check_expected(r)
         self._doubt_missed(r.due_ms, r.ended_ms)
         why = self._expected.why_not_missed(r)

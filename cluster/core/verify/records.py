@@ -110,8 +110,6 @@ def contradictions(r: Record, successes: SuccessRule) -> Iterator[str]:
         return
     if r.stored_due_ms != r.due_ms or not r.id.startswith(f"{r.stored_job_id}:"):
         yield f"its id and its fields differ: job {r.stored_job_id}, due {format_instant(r.stored_due_ms)}"
-    if r.state == "missed" and r.attempts:
-        yield "it is missed, but it was sent"
     if r.state in SENT and not r.attempts:
         yield f"it is {r.state}, but no request was made"
     elif (wrong := _misjudged(r, successes)) is not None:
