@@ -45,6 +45,7 @@ def main() -> int:
     stamp = DIST / ".fingerprint"
     if not options.force and stamp.exists() and stamp.read_text() == fingerprint:
         return 0
+    sys.stderr.write("Building the page: half a minute.\n")
     try:
         build(check_types=not options.no_types)
     except Unavailable as exc:

@@ -7,7 +7,6 @@ notice and end by themselves.
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import subprocess
@@ -20,15 +19,19 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-import config
+from cluster.core.errors import ConfigurationError
+from ops.local.only_run import only_run
+from ops.local.samples import load_with_a_missed_range
+from ops.server.serve import check_port
 from ops.support.client import Client, Refused, Unreachable
 from ops.support.parent_watch import with_parent
 
 if TYPE_CHECKING:
     from config.settings import Settings
 
-SAMPLES = Path(config.__file__).parent / "samples" / "jobs.ndjson"
 READY_SECONDS = 60
+RESTART_SECONDS = 10.0
+"""A receiver that ends again so soon after it was started again stays ended."""
 LOG_LINES = 5
 MINUTE_MS = 60_000
 """From here on the buckets of a histogram are minutes wide, and a quantile is the upper bound of its bucket."""
@@ -49,6 +52,12 @@ TROUBLE = (
 console = Console(highlight=False)
 
 
+def show(text: str, *, end: str = "\n", style: str | None = None) -> None:
+    """Print a line. If the terminal is closed, the processes must be stopped all the same."""
+    with suppress(OSError, SystemExit):  # rich raises SystemExit for a broken pipe
+        console.print(text, end=end, style=style, soft_wrap=True)
+
+
 class Demo:
     """The processes of one `make run`."""
 
@@ -59,15 +68,18 @@ class Demo:
         self._logs = Path(settings.data_dir) / "logs"
         self._log_starts: dict[str, int] = {}
         """The sizes of the logs before this run: what stands there is of runs before."""
+        self._restarted_at = -RESTART_SECONDS
         self.stopping = threading.Event()
         self.api = Client(f"http://127.0.0.1:{settings.port}")
 
     def start(self) -> None:
         """Start receiver and nodes."""
-        Path(self._settings.data_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._logs.mkdir(mode=0o700, exist_ok=True)
-        self.run("receiver", "receiver", "--port", str(self.receiver_port))
+        self._run_receiver()
         self.run("serve", "serve", "--port", str(self._settings.port), "--nodes", str(self._settings.nodes))
+
+    def _run_receiver(self) -> None:
+        self.run("receiver", "receiver", "--port", str(self.receiver_port))
 
     def run(self, name: str, *arguments: str) -> None:
         """Start a process that runs this command."""
@@ -84,9 +96,27 @@ class Demo:
             )
         self._processes.append((name, process))
 
-    def ended_process(self) -> str | None:
-        """The name of a process that has ended unexpectedly."""
-        return next((name for name, process in self._processes if process.poll() is not None), None)
+    def ended_process(self) -> tuple[str, str] | None:
+        """The name of a process that has ended unexpectedly, and how, as a sentence."""
+        for name, process in self._processes:
+            status = process.poll()
+            if status is not None:
+                how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+                return name, f"{name} {how}"
+        return None
+
+    def restart(self, name: str) -> bool:
+        """Start a process again that was killed, to show what its death does. False: it is not one that can be, now.
+
+        Nodes are started again by `serve`, their parent; without that one nothing is left to show.
+        """
+        if name != "receiver" or time.monotonic() - self._restarted_at < RESTART_SECONDS:
+            return False
+        self._restarted_at = time.monotonic()
+        self._processes = [(other, process) for other, process in self._processes if other != name]
+        self._run_receiver()
+        self._processes.insert(0, self._processes.pop())  # it is ended last
+        return True
 
     def last_log_lines(self, name: str) -> str:
         """The last lines that a process has written to its log in this run."""
@@ -97,7 +127,7 @@ class Demo:
         """Wait until the nodes are ready; False if they ended or took too long."""
         deadline = time.monotonic() + READY_SECONDS
         while time.monotonic() < deadline and not self.stopping.is_set():
-            if self.ended_process():
+            if self.ended_process() is not None:
                 return False
             if self._is_ready():
                 return True
@@ -130,11 +160,12 @@ def status_line(cluster: dict[str, Any]) -> str:
     leader = cluster["leader"]["nodeId"] or "none"
     failed = rates["failedPerSecond"] + rates["deadPerSecond"]
     held_back = f" ({backlog['heldBack']} held back by their host or a limit)" if backlog["heldBack"] else ""
+    open_breakers = f"   open breakers {cluster['breakersInAll']}" if cluster["breakersInAll"] else ""
     return (
         f"delivered {rates['succeededPerSecond']:7.1f}/s   failed {failed:5.1f}/s   "
         f"retried {rates['retriedPerSecond']:5.1f}/s   lateness p50 {_ms(rates['driftMsP50'])} "
         f"p99 {_ms(rates['driftMsP99'])}   leader {leader} (term {cluster['leader']['term']})   "
-        f"backlog {backlog['ready']} due{held_back}, {backlog['leased']} with nodes"
+        f"backlog {backlog['ready']} due{held_back}, {backlog['leased']} with nodes{open_breakers}"
     )
 
 
@@ -144,25 +175,16 @@ def _ms(value: float | None) -> str:
     return f"<{value / MINUTE_MS:.0f}min" if value >= MINUTE_MS else f"{value:3.0f}ms"
 
 
-def load_samples(api: Client, receiver_port: int) -> dict[str, Any]:
-    """Import the sample jobs, with the receiver as their target. Repeating it changes nothing."""
-    lines = SAMPLES.read_bytes().replace(b":5001/", f":{receiver_port}/".encode())
-    counts: dict[str, Any] = api.upload("/jobs/import", io.BytesIO(lines), "application/x-ndjson")
-    return counts
-
-
 def print_overview(settings: Settings, receiver_port: int, imported: dict[str, Any]) -> None:
     """Print where to look, and what goes wrong on purpose."""
     base = f"http://127.0.0.1:{settings.port}"
     counts = ", ".join(f"{imported[what]} {what}" for what in ("created", "updated", "unchanged") if imported[what])
-    console.print(f"\n  Horae is running, its page is [bold]{base}/[/bold]", soft_wrap=True)
-    console.print(
+    show(
         f"  {settings.nodes} nodes, sample jobs: {counts}. Some are in trouble on purpose, to be looked at:\n",
-        soft_wrap=True,
     )
     for what, where in TROUBLE:
-        console.print(f"  {what:<26}{base}/{where}", soft_wrap=True)
-    console.print("\n  And besides:\n")
+        show(f"  {what:<26}{base}/{where}")
+    show("\n  And besides:\n")
     for what, how in (
         ("delivered requests", f"http://127.0.0.1:{receiver_port}/"),
         ("a job and its next runs", f"curl {base}/jobs/invoice-shop-01"),
@@ -173,17 +195,14 @@ def print_overview(settings: Settings, receiver_port: int, imported: dict[str, A
         ("", "(it names the jobs outage-1 to outage-4 as late: their host is down on purpose)"),
         ("logs", f"{settings.data_dir}/logs/"),
     ):
-        console.print(f"  {what:<26}{how}", soft_wrap=True)
+        show(f"  {what:<26}{how}")
     if settings.port != type(settings).model_fields["port"].default:
-        console.print(
-            f"\n  Commands that use the API need its address: [bold]export HORAE_URL={base}[/bold]", soft_wrap=True
-        )
+        show(f"\n  Commands that use the API need its address: [bold]export HORAE_URL={base}[/bold]")
     ending = (
         "Kill any of the processes to see what happens. Ctrl-C ends all of them; the data is kept. Start again after"
     )
-    console.print(
-        f"\n  {ending}\n  half a minute, and the heartbeats, which are not caught up, have a missed range.\n",
-        soft_wrap=True,
+    show(
+        f"\n  {ending}\n  half a minute, and the heartbeats, which are not caught up, have a missed range more.\n",
     )
 
 
@@ -194,7 +213,13 @@ def _data_dir(settings: Settings) -> str:
 
 
 def run(settings: Settings, receiver_port: int) -> int:
-    """Run until Ctrl-C. Returns the exit status."""
+    """Run until Ctrl-C. Returns the exit status. Raises `ConfigurationError`: another run is here, or a port is taken."""
+    with only_run(Path(settings.data_dir), f"http://127.0.0.1:{settings.port}/"):
+        check_ports(settings.port, receiver_port)
+        return _run(settings, receiver_port)
+
+
+def _run(settings: Settings, receiver_port: int) -> int:
     demo = Demo(settings, receiver_port)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: demo.stopping.set())
@@ -203,40 +228,70 @@ def run(settings: Settings, receiver_port: int) -> int:
         if not demo.wait_ready():
             if demo.stopping.is_set():
                 return 0
-            name = demo.ended_process() or "serve"
-            console.print(f"horae: {name} did not start. Its log ends with:\n{demo.last_log_lines(name)}", style="red")
+            name, _ = demo.ended_process() or ("serve", "")
+            show(f"horae: {name} did not start. Its log ends with:\n{demo.last_log_lines(name)}", style="red")
             return 1
-        print_overview(settings, receiver_port, load_samples(demo.api, receiver_port))
-        _watch(demo)
-        return 0
+        show(f"\n  Horae is running, its page is [bold]{demo.api.url}/[/bold]")
+        imported = load_with_a_missed_range(demo.api, receiver_port, demo.stopping, lambda text: show(f"  {text}"))
+        if demo.stopping.is_set():  # its terminal may be closed
+            return 0
+        print_overview(settings, receiver_port, imported)
+        return _watch(demo)
     finally:
         announce_stop()
         demo.stop()
 
 
+def check_ports(port: int, receiver_port: int) -> None:
+    """Raises `ConfigurationError` that names a port which is taken, and a command with one that is free."""
+    if port == receiver_port:
+        raise ConfigurationError(
+            [f"the page and the receiver cannot both have port {port}: choose another --receiver-port"]
+        )
+    for taken, command in ((port, "PORT={} make run"), (receiver_port, "make run DEMO='--receiver-port {}'")):
+        try:
+            check_port("127.0.0.1", taken)
+        except ConfigurationError:
+            free = next(
+                (p for p in range(taken + 100, 65_536, 100) if p not in (port, receiver_port) and _is_free(p)), 0
+            )
+            which = "the page" if taken == port else "the receiver"
+            problem = f"another process listens on port {taken}, which {which} needs"
+            raise ConfigurationError([f"{problem}: stop it, or choose another one: {command.format(free)}"]) from None
+
+
+def _is_free(port: int) -> bool:
+    try:
+        check_port("127.0.0.1", port)
+    except ConfigurationError:
+        return False
+    return True
+
+
 def announce_stop() -> None:
-    """Print that the processes are being stopped. If the terminal is closed, they must be stopped all the same."""
-    with suppress(OSError, SystemExit):  # rich raises SystemExit for a broken pipe
-        console.print("\nStopping: requests in flight are finished; unsent work is kept for the next start.")
+    """Print that the processes are being stopped."""
+    show("\nStopping: requests in flight are finished; unsent work is kept for the next start.")
 
 
-def _watch(demo: Demo) -> None:
+def _watch(demo: Demo) -> int:
     live = console.is_terminal
     printed_at = 0.0
     while not demo.stopping.wait(1.0):
         try:
-            cluster = demo.api.call("GET", "/cluster")
+            text = status_line(demo.api.call("GET", "/cluster"))
         except (Refused, Unreachable) as exc:
-            console.print(f"the API does not answer: {exc}", style="yellow")
+            show(f"the API does not answer: {exc}", style="yellow")
+        else:
+            if live:
+                show(text, end="\r")
+            elif time.monotonic() - printed_at > 5:
+                printed_at = time.monotonic()
+                show(text)
+        if (ended := demo.ended_process()) is None:
             continue
-        if live:
-            console.print(status_line(cluster), end="\r", soft_wrap=True)
-        elif time.monotonic() - printed_at > 5:
-            printed_at = time.monotonic()
-            console.print(status_line(cluster), soft_wrap=True)
-        name = demo.ended_process()
-        if name is not None:
-            console.print(
-                f"\n{name} ended, so the demo ends too. Its log ends with:\n{demo.last_log_lines(name)}", style="red"
-            )
-            return
+        name, how = ended
+        if not demo.restart(name):
+            show(f"\n{how}, so the demo ends too. Its log ends with:\n{demo.last_log_lines(name)}", style="red")
+            return 1
+        show(f"\n{how}; it is started again", style="yellow")
+    return 0

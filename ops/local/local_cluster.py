@@ -25,8 +25,10 @@ from rich.console import Console
 
 import config
 from cluster.core.errors import ConfigurationError
-from ops.local.demo import announce_stop, load_samples, status_line
+from ops.local.demo import announce_stop, status_line
+from ops.local.only_run import only_run
 from ops.local.processes import Child, Children
+from ops.local.samples import load_samples
 from ops.server.serve import check_port, embedded_secret_key
 from ops.support.client import Client, Refused, Unreachable
 from ops.support.embedded_mongodb import mongod_binary
@@ -270,8 +272,13 @@ def run(settings: Settings, ports: Ports, *, samples: bool) -> None:
     """Run until Ctrl-C. Raises `ConfigurationError` if a program is missing or a process does not start."""
     nginx_binary()
     mongod_binary()
-    ports.check()
-    local = LocalCluster(Path(settings.data_dir) / "cluster", ports, settings.db_name)
+    directory = Path(settings.data_dir) / "cluster"
+    with only_run(directory, f"http://127.0.0.1:{ports.front}/"):
+        ports.check()
+        _run(LocalCluster(directory, ports, settings.db_name), ports, samples=samples)
+
+
+def _run(local: LocalCluster, ports: Ports, *, samples: bool) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: local.stopping.set())
     try:

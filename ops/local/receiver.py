@@ -186,8 +186,7 @@ async def _serve(host: str, port: int, log: BinaryIO | None) -> None:
         await site.start()
     except OSError as exc:
         sys.stderr.write(
-            f"horae: the receiver cannot listen on {host}:{port} ({exc.strerror or exc}): choose another --port "
-            "(of `horae demo`: another --receiver-port, such as make run DEMO='--receiver-port 5101')\n"
+            f"horae: the receiver cannot listen on {host}:{port} ({exc.strerror or exc}): choose another --port\n"
         )
         raise SystemExit(2) from exc
     stop = asyncio.Event()

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import api.dashboard
 from config.settings import load_settings
-from ops.local.demo import Demo, load_samples
+from ops.local.demo import Demo
+from ops.local.samples import load_samples
 from ops.support.embedded_mongodb import free_port
 
 if TYPE_CHECKING:

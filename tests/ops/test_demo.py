@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.long
-@pytest.mark.takes(22)
+@pytest.mark.takes(45)
 def test_the_demo_delivers_and_ctrl_c_ends_all_processes(tmp_path: Path) -> None:
     """Within 15 s after Ctrl-C no process is left; a second start continues."""
     ports = [free_port(), free_port()]
@@ -48,6 +48,14 @@ def test_the_demo_delivers_and_ctrl_c_ends_all_processes(tmp_path: Path) -> None
             wait_until(partial(says, told, imported), 60, "the jobs to be imported")
             family = psutil.Process(demo.pid).children(recursive=True)
             assert len(family) >= 4
+            if turn == "first":
+                wait_until(partial(has_missed, ports[0]), 20, "a missed range")
+                next(p for p in family if "receiver" in p.cmdline()).kill()
+                wait_until(
+                    partial(says, told, "receiver was killed by signal 9; it is started again"), 20, "its restart"
+                )
+                wait_until(lambda: delivered(ports[1]) > 10, 20, "deliveries to the new one")
+                family = psutil.Process(demo.pid).children(recursive=True)
             began = time.monotonic()
             os.killpg(demo.pid, signal.SIGINT)
             demo.wait(timeout=15)
@@ -60,6 +68,17 @@ def test_the_demo_delivers_and_ctrl_c_ends_all_processes(tmp_path: Path) -> None
         assert turn == "again" or re.search(r"delivered\s+[\d.]+/s", output)
         assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
         assert EmbeddedMongod(tmp_path / "data").running_server() is None
+
+
+def answers(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/jobs").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def has_missed(port: int) -> bool:
+    return bool(httpx.get(f"http://127.0.0.1:{port}/executions?state=missed").json()["items"])
 
 
 def says(log: Path, words: str) -> bool:
@@ -75,7 +94,7 @@ def delivered(port: int) -> int:
 
 @pytest.mark.takes(10)
 def test_the_demo_ends_all_processes_when_its_terminal_is_closed(tmp_path: Path) -> None:
-    """In order, as after Ctrl-C, although nothing can be printed any more."""
+    """In order, as after Ctrl-C, although nothing can be printed any more, in the middle of its first start."""
     ports = [free_port(), free_port()]
     controller, terminal = os.openpty()
     demo = subprocess.Popen(
@@ -91,7 +110,7 @@ def test_the_demo_ends_all_processes_when_its_terminal_is_closed(tmp_path: Path)
     reading = threading.Thread(target=_drain, args=(controller,), daemon=True)
     reading.start()
     try:
-        wait_until(lambda: delivered(ports[1]) > 20, 60, "deliveries")
+        wait_until(partial(answers, ports[0]), 60, "the nodes to answer")
         family = psutil.Process(demo.pid).children(recursive=True)
         state = EmbeddedMongod(tmp_path / "data").running_server()
         assert state is not None

@@ -17,8 +17,9 @@ RATES = dict.fromkeys(("succeededPerSecond", "failedPerSecond", "deadPerSecond",
 IMPORTED = {"created": 200, "updated": 0, "unchanged": 0}
 
 
-def cluster(held_back: int, p50: float | None, p99: float | None) -> dict[str, Any]:
+def cluster(held_back: int, p50: float | None, p99: float | None, breakers: int = 0) -> dict[str, Any]:
     return {
+        "breakersInAll": breakers,
         "rates": {**RATES, "driftMsP50": p50, "driftMsP99": p99},
         "leader": {"nodeId": "n", "term": 1},
         "backlog": {"ready": 7, "heldBack": held_back, "leased": 3},
@@ -28,6 +29,11 @@ def cluster(held_back: int, p50: float | None, p99: float | None) -> dict[str, A
 def test_the_live_line_counts_apart_what_is_held_back() -> None:
     assert "backlog 7 due, 3 with nodes" in status_line(cluster(0, 5, 13))
     assert "backlog 7 due (6 held back by their host or a limit), 3 with nodes" in status_line(cluster(6, 5, 13))
+
+
+def test_the_live_line_tells_of_open_breakers_while_there_are_any() -> None:
+    assert status_line(cluster(0, 5, 13, breakers=2)).endswith("with nodes   open breakers 2")
+    assert "breakers" not in status_line(cluster(0, 5, 13))
 
 
 def test_lateness_of_minutes_is_shown_as_the_bound_that_it_is() -> None:

@@ -71,7 +71,7 @@ def test_the_wheel_installs_into_an_empty_environment_and_runs(wheel: Path, tmp_
         )
         assert "horae" in done.stdout
     code = (
-        "from ops.local.demo import SAMPLES; from api.openapi.routes import *; from pathlib import Path; import api, config; "
+        "from ops.local.samples import SAMPLES; from api.openapi.routes import *; from pathlib import Path; import api, config; "
         "assert SAMPLES.exists(); from api.dashboard import built_files; "
         "assert (Path(config.__file__).parent / 'nginx' / 'horae.conf').exists()"
     )

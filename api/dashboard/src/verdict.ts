@@ -11,14 +11,19 @@ function isSuccess(status: number, codes: Codes): boolean {
   return codes.some((c) => (typeof c === "number" ? c === status : c[0] === String(status)[0]));
 }
 
-/** The rule that applied to one attempt: as `cluster/core/execution/verdict.py` has it. */
-export function verdictOf(a: Pick<Attempt, "status" | "error">, codes: Codes): { good: boolean; words: string } {
+/** The rule that applied to one attempt: as `cluster/core/execution/verdict.py` has it. `gaveUp`: it was the last one of an
+ * execution that was given up. */
+export function verdictOf(a: Pick<Attempt, "status" | "error">, codes: Codes, gaveUp = false): { good: boolean; words: string } {
   const success = codes ? `one of ${codes.join(", ")}` : "2xx";
   if (a.error === "denied") return { good: false, words: "refused, because the address is not allowed: no attempt can change that" };
-  if (a.error !== null) return { good: false, words: "tried again, because there was no whole answer" };
-  if (a.status === null) return { good: false, words: "tried again, because there was no answer" };
+  if (a.error !== null || a.status === null) {
+    const what = a.error === null ? "no answer" : "no whole answer";
+    return { good: false, words: gaveUp ? `${what}, and not tried again: it was the last attempt` : `tried again, because there was ${what}` };
+  }
   if (isSuccess(a.status, codes)) return { good: true, words: `success, which is ${success}` };
-  if (a.status >= 500 || RETRYABLE.includes(a.status)) return { good: false, words: `tried again, as 408, 425, 429 and 5xx are` };
+  if (a.status >= 500 || RETRYABLE.includes(a.status)) {
+    return { good: false, words: gaveUp ? "not tried again, as 408, 425, 429 and 5xx are: it was the last attempt" : "tried again, as 408, 425, 429 and 5xx are" };
+  }
   if (a.status === 410) return { good: false, words: "gone: the execution fails, and the job is paused" };
   return { good: false, words: `refused: success is ${success}, and ${a.status} is not tried again` };
 }
@@ -36,7 +41,7 @@ export function ruleOf(e: Pick<ExecutionInFull, "state" | "status" | "error" | "
       if (e.status === 410) return "The target answered 410 Gone: that ends the execution and pauses its job.";
       return `The target refused with ${e.status}: 3xx and 4xx other than 408, 425 and 429 end an execution at once.`;
     case "dead":
-      return `It was given up after ${plural(e.attempt, "attempt")}${most}, the last with ${e.status ?? e.error ?? "no answer"}: its retries were used up, or its time was.`;
+      return `It was given up after ${plural(e.attempt, "attempt")}${most}, the last with ${e.status ?? e.error ?? "no answer"}: ${spent(e.attempt, retry)}.`;
     case "retrying":
       return e.attempt ? `Attempt ${e.attempt}${most} ended with ${e.status ?? e.error ?? "no answer"}, which is tried again.` : "It is sent again, because somebody asked for it.";
     case "missed":
@@ -50,6 +55,11 @@ export function ruleOf(e: Pick<ExecutionInFull, "state" | "status" | "error" | "
     default:
       return "It waits for its time, or for a free place to be sent from.";
   }
+}
+
+function spent(attempts: number, retry: Retry | undefined): string {
+  if (!retry?.maxAttempts) return "its retries were used up, or its time was over";
+  return attempts >= retry.maxAttempts ? "its retries were used up" : "its time was over";
 }
 
 /** How long an attempt waited at its node, in words; nothing if that is not known. */

@@ -6,7 +6,7 @@ import { errorOf, filterOf } from "../src/groups";
 import { backOff, changeDelay, mayPass, pollDelay } from "../src/live";
 import { attemptTimes } from "../src/retries";
 import { placeOf } from "../src/ui/attempt-bar";
-import { ruleOf } from "../src/verdict";
+import { ruleOf, verdictOf } from "../src/verdict";
 
 const NOON = Date.parse("2026-11-26T12:00:00Z");
 
@@ -60,6 +60,21 @@ describe("failures", () => {
   it("come with the rule that applied", () => {
     expect(ruleOf({ state: "failed", status: 404, error: null, attempt: 1 }, null)).toContain("404");
     expect(ruleOf({ state: "succeeded", status: 302, error: null, attempt: 1 }, [302, "2xx"])).toContain("302, 2xx");
+  });
+
+  it("say of the last attempt that it was the last, and of the execution why it was given up", () => {
+    const failed: { status: number | null; error: string | null }[] = [{ status: 503, error: null }, { status: 429, error: null }, { status: null, error: "timeout" }, { status: null, error: null }];
+    for (const a of failed) {
+      expect(verdictOf(a, null).words).toContain("tried again");
+      expect(verdictOf(a, null).words).not.toContain("last attempt");
+      expect(verdictOf(a, null, true).words).toContain("it was the last attempt");
+    }
+    expect(verdictOf({ status: 204, error: null }, null, true).good).toBe(true);
+    const dead = { state: "dead", status: 503, error: null, attempt: 3 } as const;
+    const retry = { initialDelaySeconds: 1, multiplier: 2, maxDelaySeconds: 3 };
+    expect(ruleOf(dead, null, { ...retry, maxAttempts: 3 })).toContain("its retries were used up.");
+    expect(ruleOf(dead, null, { ...retry, maxAttempts: 9 })).toContain("its time was over.");
+    expect(ruleOf(dead, null)).toContain("or its time was over.");
   });
 });
 

@@ -53,8 +53,10 @@ def test_a_node_that_is_killed_or_drained_takes_nothing_from_an_open_page(mongod
             page.get_by_role("button", name="Save").click()
             page.get_by_text(SILENT).wait_for()
             page.get_by_text("this may have been done, or not").wait_for()
+            assert page.get_by_role("button", name="Live").count() == 0, "it says that there is no answer"
             ask(spare, spare_id, "undrain")
             page.get_by_text(SILENT).wait_for(state="detached")
+            page.get_by_role("button", name="Live").wait_for()
             assert page.get_by_label("Description").input_value() == "typed for an hour"
             page.get_by_role("button", name="Save").click()
             viewer.wait("location.hash === '#/jobs/kept'")

@@ -102,13 +102,20 @@ function Attempts({ execution: e, isJob, codes }: { execution: ExecutionInFull; 
     <Card title="Attempts" aside={isJob && <a href={href(["jobs", ownerOf(e.executionId)], { at: e.scheduledAt })}>Explain in sentences</a>}>
       {e.attempts.length > 0 ? <AttemptBar execution={e} /> : <p class="empty">{nothing}</p>}
       {e.attemptsLeftOut ? <p class="remark">{e.attemptsLeftOut} attempts between the first 20 and the last 180 are not kept.</p> : null}
-      {[...e.attempts].reverse().map((a, i) => <OneAttempt key={`${a.attempt}-${a.sentAt}`} attempt={a} codes={codes} open={i === 0} />)}
+      {[...e.attempts].reverse().map((a, i) => <OneAttempt key={`${a.attempt}-${a.sentAt}`} attempt={a} codes={codes} open={i === 0} gaveUp={i === 0 && e.state === "dead"} />)}
     </Card>
   );
 }
 
-function OneAttempt({ attempt: a, codes, open }: { attempt: Attempt; codes: readonly (number | string)[] | null; open: boolean }) {
-  const verdict = verdictOf(a, codes);
+interface AttemptShown {
+  attempt: Attempt;
+  codes: readonly (number | string)[] | null;
+  open: boolean;
+  gaveUp: boolean;
+}
+
+function OneAttempt({ attempt: a, codes, open, gaveUp }: AttemptShown) {
+  const verdict = verdictOf(a, codes, gaveUp);
   const at = (ms: number) => clock(ms, nowMs(), undefined, true);
   const sent = Date.parse(a.sentAt);
   return (

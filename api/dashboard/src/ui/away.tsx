@@ -8,7 +8,8 @@ import { backOff } from "../live";
 
 const FIRST_MS = 1000;
 
-function useSilence(): Silence | undefined {
+/** Since when there has been no answer, and whose; undefined while there is. */
+export function useSilence(): Silence | undefined {
   const [found, setFound] = useState(silence);
   useEffect(() => onSilence(() => setFound(silence())), []);
   return found;

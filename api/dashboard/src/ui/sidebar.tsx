@@ -7,6 +7,7 @@ import { duration } from "../format";
 import { setPaused, usePaused } from "../live";
 import { NAVIGATION } from "../screens";
 import { SessionContext } from "../session";
+import { useSilence } from "./away";
 import { useNowMs } from "./now";
 import { applyTheme, storedTheme, type Theme } from "../theme";
 
@@ -70,6 +71,7 @@ function ClockNote() {
 function Switches() {
   const session = useContext(SessionContext);
   const paused = usePaused();
+  const silent = useSilence() !== undefined;
   const [theme, setTheme] = useState(storedTheme);
   const nextTheme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length] ?? "system";
   const signOut = async () => {
@@ -79,7 +81,7 @@ function Switches() {
   return (
     <div class="switches">
       <button type="button" class="quiet small" aria-pressed={paused} onClick={() => setPaused(!paused)}>
-        <span aria-hidden="true" class={paused ? "dot off" : "dot on"} /> {paused ? "Refresh paused" : "Live"}
+        <span aria-hidden="true" class={paused || silent ? "dot off" : "dot on"} /> {paused ? "Refresh paused" : silent ? "No answer" : "Live"}
       </button>
       <button type="button" class="quiet small" title="Change the theme" onClick={() => (applyTheme(nextTheme), setTheme(nextTheme))}>
         <span aria-hidden="true">{THEME_SIGN[theme]}</span> Theme: {theme}
