@@ -8,8 +8,8 @@ import { onBack, Problem, send } from "./api/send";
 import { nowMs } from "./clock";
 
 const FASTEST_MS = 1000;
-export const POLL_MS = 10_000;
-const POLL_UNFOCUSED_MS = 15_000;
+export const POLL_MS = 15_000;
+const POLL_UNFOCUSED_MS = 20_000;
 /** A request may take this share of the time: a slow answer makes the next one later. */
 const SHARE = 0.05;
 const LONGEST_MS = 120_000;
