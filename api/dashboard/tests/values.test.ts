@@ -89,7 +89,7 @@ describe("refresh", () => {
   it("is at most once a second, slower where answers are slow or nobody looks", () => {
     expect(pollDelay(5, 100, true)).toBe(1000);
     expect(pollDelay(5, 5000, true)).toBe(5000);
-    expect(pollDelay(5, 5000, false)).toBe(15_000);
+    expect(pollDelay(5, 5000, false)).toBe(20_000);
     expect(pollDelay(2000, 5000, true)).toBe(40_000);
     expect([changeDelay(20, 1000), changeDelay(20, 100), changeDelay(600, 2000)]).toEqual([0, 300, 10_000]);
     expect(pollDelay(60_000, 5000, true)).toBe(120_000);
