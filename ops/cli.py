@@ -96,7 +96,9 @@ def receiver(host: str, port: int, log_file: str | None) -> None:
 
 @cli.command()
 @click.option("--port", type=int, help="Port of the API. [default: PORT, or 5000]")
-@click.option("--receiver-port", default=5001, show_default=True, help="Port of the receiver.")
+@click.option(
+    "--receiver-port", default=5001, show_default=True, type=click.IntRange(1, 65_535), help="Port of the receiver."
+)
 @click.option("--nodes", type=int, help="Number of nodes to run. [default: HORAE_NODES, or 2]")
 def demo(port: int | None, receiver_port: int, nodes: int | None) -> None:
     """Run a demo: embedded MongoDB, nodes, a receiver, sample jobs and a live status line."""

@@ -21,9 +21,9 @@ from rich.console import Console
 
 from cluster.core.errors import ConfigurationError
 from ops.local.only_run import only_run
-from ops.local.samples import load_with_a_missed_range
-from ops.server.serve import check_port
+from ops.local.samples import load_samples, load_with_a_missed_range
 from ops.support.client import Client, Refused, Unreachable
+from ops.support.embedded_mongodb import is_free
 from ops.support.parent_watch import with_parent
 
 if TYPE_CHECKING:
@@ -232,7 +232,10 @@ def _run(settings: Settings, receiver_port: int) -> int:
             show(f"horae: {name} did not start. Its log ends with:\n{demo.last_log_lines(name)}", style="red")
             return 1
         show(f"\n  Horae is running, its page is [bold]{demo.api.url}/[/bold]")
-        imported = load_with_a_missed_range(demo.api, receiver_port, demo.stopping, lambda text: show(f"  {text}"))
+        if settings.mongodb_uri is None:
+            imported = load_with_a_missed_range(demo.api, receiver_port, demo.stopping, lambda text: show(f"  {text}"))
+        else:  # the cluster of that database may have other nodes, with work of their own
+            imported = load_samples(demo.api, receiver_port)
         if demo.stopping.is_set():  # its terminal may be closed
             return 0
         print_overview(settings, receiver_port, imported)
@@ -249,23 +252,12 @@ def check_ports(port: int, receiver_port: int) -> None:
             [f"the page and the receiver cannot both have port {port}: choose another --receiver-port"]
         )
     for taken, command in ((port, "PORT={} make run"), (receiver_port, "make run DEMO='--receiver-port {}'")):
-        try:
-            check_port("127.0.0.1", taken)
-        except ConfigurationError:
-            free = next(
-                (p for p in range(taken + 100, 65_536, 100) if p not in (port, receiver_port) and _is_free(p)), 0
-            )
-            which = "the page" if taken == port else "the receiver"
-            problem = f"another process listens on port {taken}, which {which} needs"
-            raise ConfigurationError([f"{problem}: stop it, or choose another one: {command.format(free)}"]) from None
-
-
-def _is_free(port: int) -> bool:
-    try:
-        check_port("127.0.0.1", port)
-    except ConfigurationError:
-        return False
-    return True
+        if is_free(taken):
+            continue
+        other = next((p for p in range(taken + 100, 65_536, 100) if p not in (port, receiver_port) and is_free(p)), 0)
+        which = "the page" if taken == port else "the receiver"
+        problem = f"another process listens on port {taken}, which {which} needs"
+        raise ConfigurationError([f"{problem}: stop it, or choose another one: {command.format(other)}"])
 
 
 def announce_stop() -> None:

@@ -36,8 +36,7 @@ def only_run(directory: Path, address: str) -> Iterator[None]:
         except BlockingIOError:
             held.seek(0)
             other = held.read().strip() or "it has just begun"
-            own = "HORAE_DATA_DIR=.horae-2 PORT=5100 make run DEMO='--receiver-port 5101'"
-            advice = f"end it with Ctrl-C first, or give this one a directory and ports of its own, such as {own}"
+            advice = "end it with Ctrl-C first, or give this one a directory (HORAE_DATA_DIR) and ports of its own"
             raise ConfigurationError([f"another run uses {directory} ({other}): {advice}"]) from None
         held.truncate(0)
         held.write(f"process {os.getpid()}, {address}\n")

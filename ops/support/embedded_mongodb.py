@@ -79,14 +79,15 @@ def mongod_binary() -> str:
 def free_port() -> int:
     """A TCP port on loopback that is free now, outside the range of ports for outgoing connections."""
     for port in random.sample(range(20_000, 32_000), 100):
-        if _is_free(port):
+        if is_free(port):
             return port
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return int(s.getsockname()[1])
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nobody listens on this TCP port of loopback."""
     with socket.socket() as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -237,7 +238,7 @@ class EmbeddedMongod:
         with suppress(OSError, ValueError):
             port = int((self._dir / "port").read_text())
             deadline = time.monotonic() + PORT_SECONDS
-            while not (free := _is_free(port)) and time.monotonic() < deadline:
+            while not (free := is_free(port)) and time.monotonic() < deadline:
                 time.sleep(0.05)
             if free:
                 return port

@@ -15,6 +15,7 @@ from cluster.core.errors import ConfigurationError
 from ops.cli import cli
 from ops.local.demo import check_ports
 from ops.local.only_run import only_run
+from ops.support.embedded_mongodb import free_port
 from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -106,8 +107,3 @@ def test_a_port_that_is_taken_is_named_with_one_that_is_free(page: bool, command
 def test_page_and_receiver_need_two_ports() -> None:
     with pytest.raises(ConfigurationError, match="cannot both"):
         check_ports(5713, 5713)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])

@@ -38,9 +38,9 @@ def missing() -> str:
 
 def ports_in_a_row(offsets: tuple[int, ...]) -> int:
     """A port that is free together with those so much above it."""
-    from ops.support.embedded_mongodb import _is_free
+    from ops.support.embedded_mongodb import is_free
 
-    return wait_until(lambda: next((p for p in (free_port(),) if all(_is_free(p + o) for o in offsets)), None))
+    return wait_until(lambda: next((p for p in (free_port(),) if all(is_free(p + o) for o in offsets)), None))
 
 
 class Topology:
