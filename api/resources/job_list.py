@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from api.http import cursors
 from api.http.requests import QueryParameters
 from api.http.responses import send_json
 from api.resources import rendering
-from cluster.core.errors import Fault, InvalidInput
+from cluster.core.documents.json_source import fragment
+from cluster.core.errors import Fault, InvalidInput, InvariantBroken
 from cluster.core.instants import format_optional_instant
 from cluster.core.job.search import wanted_words
 from cluster.core.lifecycle import JobState
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from falcon.asgi import Request, Response
 
     from api.http.context import Services
-    from cluster.store.queries.job_list import ListedJob
+    from cluster.store.queries.job_list import JobVersion, ListedJob
 
 VISIBLE_STATES = tuple(s.value for s in JobState if s is not JobState.DELETED)
 ORDERS = ("createdAt", "lastRunAt", "name", "nextRunAt")
@@ -31,6 +34,8 @@ DEFAULT_PAGE, MAX_PAGE = 50, 500
 CURSOR_LENGTH = 2400
 PINNED_MS = 600_000
 """The order of the next run is as of the first page. Older cursors are refused: ever more schedules would be computed."""
+KEPT_BYTES, LARGEST_KEPT = 4 * 1024 * 1024, 16 * 1024
+"""Some 4,000 jobs with small bodies; those with large ones are rendered each time."""
 _INTEGER = re.compile(r"\d{1,15}\Z", re.ASCII)
 NAMES = (
     "state",
@@ -46,6 +51,49 @@ NAMES = (
     "limit",
     "cursor",
 )
+
+
+class RenderedJobs:
+    """Jobs as JSON, as they were listed last: whoever watches a page does not make its jobs be read and rendered again.
+
+    What changes with each run is not kept: it is written behind them for each list.
+    """
+
+    def __init__(self, most_bytes: int = KEPT_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._kept: dict[str, tuple[JobVersion, bytes]] = {}
+
+    def get(self, job_id: str, version: JobVersion) -> bytes | None:
+        """The JSON of a job in this version; None if it is not kept."""
+        kept = self._kept.get(job_id)
+        return None if kept is None or kept[0] != version else kept[1]
+
+    def listed(self, j: ListedJob) -> orjson.Fragment:
+        """A job in a list."""
+        rendered = j.kept
+        if rendered is None:
+            if j.job is None:
+                raise InvariantBroken(f"job '{j.id}' was neither read nor kept")
+            rendered = orjson.dumps(rendering.job_json(j.job), default=fragment)
+            self._keep(j, rendered)
+        of_this_list = {
+            "nextRunAt": format_optional_instant(j.next_run_ms),
+            "lastRunAt": format_optional_instant(j.last_run_ms),
+            "lastState": j.last_state,
+            "failing": j.failing,
+        }
+        return orjson.Fragment(b"%b,%b" % (rendered[:-1], orjson.dumps(of_this_list)[1:]))
+
+    def _keep(self, j: ListedJob, rendered: bytes) -> None:
+        if len(rendered) > LARGEST_KEPT:
+            return
+        before = self._kept.get(j.id)
+        self._bytes += len(rendered) - (0 if before is None else len(before[1]))
+        if self._bytes > self._most_bytes:
+            self._kept.clear()
+            self._bytes = len(rendered)
+        self._kept[j.id] = j.version, rendered
 
 
 class JobListParameters(QueryParameters):
@@ -105,6 +153,7 @@ class JobLister:
         self._clock = services.clock
         self._lookahead_ms = int(services.settings.lookahead_seconds * 1000)
         self._searchable = False
+        self._rendered = RenderedJobs()
 
     async def send(self, req: Request, resp: Response) -> None:
         """Send a page of jobs."""
@@ -132,9 +181,9 @@ class JobLister:
         if words == ():  # a search for punctuation: no job has such a word
             send_json(resp, {"items": [], "nextCursor": None})
             return
-        page = await job_list.page(self._db, query)
+        page = await job_list.page(self._db, query, self._rendered.get)
         content: dict[str, Any] = {
-            "items": [listed_job_json(j) for j in page.jobs],
+            "items": [self._rendered.listed(j) for j in page.jobs],
             "nextCursor": None if page.after is None else _cursor(page.after, query),
         }
         if page.unreadable:
@@ -165,16 +214,6 @@ class JobLister:
         if not self._searchable:
             self._searchable = (await schema.version_of(self._db) or 0) >= schema.SEARCHABLE_VERSION
         return {"words": words} if self._searchable else {"name_part": name_contains(text)}
-
-
-def listed_job_json(j: ListedJob) -> dict[str, Any]:
-    """A job in a list."""
-    return rendering.job_json(j.job) | {
-        "nextRunAt": format_optional_instant(j.next_run_ms),
-        "lastRunAt": format_optional_instant(j.last_run_ms),
-        "lastState": j.last_state,
-        "failing": j.failing,
-    }
 
 
 def _cursor(place: Place, q: JobListQuery) -> str:

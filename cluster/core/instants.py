@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from cluster.core.zones import zone
 
+_DAY_MS = 86_400_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:[0-5]\d)\Z", re.ASCII)
 _LOCAL = re.compile(r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9}))?\Z", re.ASCII)
@@ -16,10 +18,19 @@ LATEST_MS = 253_370_764_800_000  # 9999-01-01
 
 def format_instant(ms: int, timezone: str | None = None) -> str:
     """RFC 3339 with milliseconds: in UTC with `Z`, or in a time zone with its offset."""
-    at = _EPOCH + timedelta(milliseconds=ms)
     if timezone is not None:
-        return at.astimezone(zone(timezone)).isoformat(timespec="milliseconds")
-    return at.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+        return (_EPOCH + timedelta(milliseconds=ms)).astimezone(zone(timezone)).isoformat(timespec="milliseconds")
+    days, ms = divmod(ms, _DAY_MS)
+    seconds, ms = divmod(ms, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{_date(days)}T{hours:02}:{minutes:02}:{seconds:02}.{ms:03}Z"
+
+
+@lru_cache(maxsize=1024)
+def _date(days: int) -> str:
+    """The date so many days after 1970-01-01. Most instants of an answer are on a few days."""
+    return (_EPOCH + timedelta(days=days)).date().isoformat()
 
 
 def format_optional_instant(ms: int | None) -> str | None:

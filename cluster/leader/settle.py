@@ -35,6 +35,7 @@ JOBS = 1000
 """Jobs settled in one step."""
 GRACE_MS = 10_000
 """Occurrences further back than this are caught up as late work."""
+SCHEDULES_KEPT = 20_000
 OCCURRENCES = 10_000
 """Occurrences of one schedule looked at in one go."""
 
@@ -50,7 +51,10 @@ class Settled:
 
 
 class _FirstOccurrences:
-    """First occurrences at or after an instant, shared by the jobs of one step: most of an import have few schedules."""
+    """First occurrences at or after an instant, kept from step to step: the jobs of an import share schedules.
+
+    That a schedule has none between an instant and its first occurrence holds for ever, so nothing kept grows old.
+    """
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[int, float]] = {}
@@ -61,6 +65,8 @@ class _FirstOccurrences:
         if not asked_ms <= start_ms <= first_ms:
             following = schedule_from_key(key).next_after(start_ms - 1)
             first_ms = math.inf if following is None else following
+            if len(self._found) >= SCHEDULES_KEPT:
+                self._found.clear()
             self._found[key] = (start_ms, first_ms)
         return first_ms
 
@@ -71,6 +77,7 @@ class Settler:
     def __init__(self, context: LeaderContext) -> None:
         self._context = context
         self._db = context.db
+        self._first = _FirstOccurrences()
         self.quarantine = context.job_quarantine
         """Jobs that cannot be settled. Their change stays pending, so nothing they owe is forgotten."""
 
@@ -96,10 +103,9 @@ class Settler:
         active = [j for j in jobs if j.state is JobState.ACTIVE]
         rows = await self._rows({j.schedule_key for j in active}, now_ms)
         owed: list[tuple[JobSchedule, Sequence[int]]] = []
-        first = _FirstOccurrences()
         for job in active:
             row = rows.get(job.schedule_key)
-            dues = await self._occurrences(job, first, now_ms, now_ms + 1 if row is None else row.covered_ms)
+            dues = await self._occurrences(job, now_ms, now_ms + 1 if row is None else row.covered_ms)
             if dues:
                 owed.append((job, dues))
         self._context.trusted_term()
@@ -134,14 +140,14 @@ class Settler:
             raise TermLost("a schedule carries a newer term")
         return rows
 
-    async def _occurrences(self, job: JobSchedule, first: _FirstOccurrences, now_ms: int, covered_ms: int) -> list[int]:
+    async def _occurrences(self, job: JobSchedule, now_ms: int, covered_ms: int) -> list[int]:
         """The occurrences that this job owes before its row. Those too far in the past become a range to catch up."""
         start = max(job.active_from_ms, job.start_ms or 0)
-        if first.from_(job.schedule_key, start) >= covered_ms:
+        if self._first.from_(job.schedule_key, start) >= covered_ms:
             return []
         if start < now_ms - GRACE_MS:
             to_ms = min(now_ms, covered_ms)
-            if first.from_(job.schedule_key, start) < to_ms:
+            if self._first.from_(job.schedule_key, start) < to_ms:
                 past = Backfill(
                     id=backfill_id(job.schedule_key, job.id, start),
                     key=job.schedule_key,

@@ -45,7 +45,7 @@ async def preview(db: Database, q: JobListQuery) -> Preview:
 async def sample(db: Database, q: JobListQuery) -> tuple[StoredJob, ...]:
     """The first jobs that match, by name."""
     by_name = replace(q, order="name", descending=False, limit=SAMPLE, after=None)
-    return tuple(listed.job for listed in (await job_list.page(db, by_name)).jobs)
+    return tuple(listed.job for listed in (await job_list.page(db, by_name)).jobs if listed.job is not None)
 
 
 async def start(db: Database, action: Action, q: JobListQuery | None) -> Action:

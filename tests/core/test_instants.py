@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,13 @@ from cluster.core import instants
 def test_instants_read_as_they_were_written(ms: int) -> None:
     """Every ms is the same after it was written and read."""
     assert instants.parse_instant(instants.format_instant(ms)) == ms
+
+
+@given(st.integers(0, instants.LATEST_MS - 1))
+def test_instants_are_written_as_python_writes_them(ms: int) -> None:
+    """The text is put together by hand, since a page has hundreds of them."""
+    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
+    assert instants.format_instant(ms) == at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def test_a_time_without_its_offset_is_refused() -> None:

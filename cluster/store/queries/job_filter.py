@@ -20,7 +20,12 @@ PLACE_FIELDS: Document = dict.fromkeys(
 )
 """What says where a job stands in each order, and when it is due."""
 SIZE: Document = {"$bsonSize": "$$ROOT"}
-SIZED_PLACE_FIELDS: Document = {**PLACE_FIELDS, "size": SIZE}
+LISTED_FIELDS: Document = {
+    **PLACE_FIELDS,
+    **dict.fromkeys(("last_state", "failing", "revision", "schedule_version", "updated_at"), 1),
+    "size": SIZE,
+}
+"""The same with what a list says of a job besides its definition, and what shows whether that has changed."""
 
 
 @dataclass(frozen=True, slots=True)

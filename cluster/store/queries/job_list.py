@@ -1,7 +1,7 @@
 """Pages of jobs for the API: filtered, searched, in one of four orders. Nothing is written here.
 
-A page is found in two steps: first the ids, in order, then the documents. If few jobs meet a condition that has an index,
-they are found by it and sorted. Otherwise the jobs are walked in order, and those that do not match are passed over; of the
+A page is found in two steps: first the ids, in order, then the documents of those that the caller has not kept. If few
+jobs meet a condition that has an index, they are found by it and sorted. Otherwise the jobs are walked in order, and those that do not match are passed over; of the
 walks that there are, the one that fills the page first is taken (`job_ways`). A walk that has passed over very many jobs ends
 the page before it is full: there is a cursor as long as there may be more.
 
@@ -12,21 +12,25 @@ two pages neither repeats nor hides another one.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cluster.store.jobs import WITHOUT_PERIODS, stored_job
 from cluster.store.mongo.codec import instant
 from cluster.store.mongo.decoding import decode_each
 from cluster.store.mongo.operation import operation
 from cluster.store.queries import job_walks, job_ways, narrowed_jobs, next_run_pages, sorted_jobs
-from cluster.store.queries.job_filter import SIZE, Found, selective
+from cluster.store.queries.job_filter import LISTED_FIELDS, Found, selective
 from cluster.store.queries.narrowed_jobs import Narrowing
 from cluster.store.queries.next_runs import next_of_job
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cluster.core.job.definition import StoredJob
     from cluster.store.mongo.client import Database, Document
     from cluster.store.queries.job_filter import JobListQuery, Place
+
+    Kept = Callable[[str, "JobVersion"], bytes | None]
 
 FEW = 1000
 """So many jobs are read and sorted by this process, where their order is derived, within some 10 ms."""
@@ -34,11 +38,28 @@ PAGE_BYTES = 4 * 1024 * 1024
 """A page ends early when its documents come to this many bytes."""
 
 
+class JobVersion(NamedTuple):
+    """Two documents of a job that have the same one have the same definition and state.
+
+    Every write of those counts the revision up. The others tell a job from an earlier one of its id, or of a restored
+    database; times are in ms.
+    """
+
+    revision: int
+    schedule_version: int
+    state: str
+    created_ms: int
+    updated_ms: int
+
+
 @dataclass(frozen=True, slots=True)
 class ListedJob:
-    """A job with what is derived or rolled up for it (ms)."""
+    """A job with what is derived or rolled up for it (ms). Its document was read (`job`) unless the caller had `kept` it."""
 
-    job: StoredJob
+    id: str
+    version: JobVersion
+    job: StoredJob | None
+    kept: bytes | None
     next_run_ms: int | None
     last_run_ms: int | None
     last_state: str | None
@@ -54,20 +75,24 @@ class JobList:
     after: Place | None
 
 
-async def page(db: Database, q: JobListQuery) -> JobList:
-    """A page of jobs. Raises `StoreError`."""
+def nothing_kept(_job_id: str, _version: JobVersion) -> bytes | None:
+    """For callers that keep nothing."""
+    return None
+
+
+async def page(db: Database, q: JobListQuery, kept: Kept = nothing_kept) -> JobList:
+    """A page of jobs. `kept`: what the caller has kept of a job in a version, if anything. Raises `StoreError`."""
     is_derived = q.order == "nextRunAt" or q.before_ms is not None
     part = await (_derived(db, q) if is_derived else _by_index(db, q))
-    found = part.jobs
-    sizes = await _sizes(db, found[: q.limit])
-    ids, size = [], 0
-    for d in found[: q.limit]:
-        ids.append(d["_id"])
-        size += sizes.get(d["_id"], 0)
+    rows = await _rows_of_list(db, part.jobs[: q.limit])
+    shown, size = [], 0
+    for d in rows:
+        shown.append(d)
+        size += d["size"]
         if size > PAGE_BYTES:
             break
-    after = job_walks.place_of(found[len(ids) - 1], q) if len(found) > len(ids) else part.until
-    return await _documents(db, ids, q, after)
+    after = job_walks.place_of(part.jobs[len(shown) - 1], q) if len(part.jobs) > len(shown) else part.until
+    return await _listed(db, shown, q, after, kept)
 
 
 async def _by_index(db: Database, q: JobListQuery) -> Found:
@@ -127,33 +152,56 @@ async def _by_next_run(db: Database, q: JobListQuery) -> Found:
     return Found(found)
 
 
-async def _sizes(db: Database, found: list[Document]) -> dict[str, int]:
-    """How large these documents are, by id: some ways of finding them say so."""
-    if all("size" in d for d in found):
-        return {d["_id"]: d["size"] for d in found}
+async def _rows_of_list(db: Database, found: list[Document]) -> list[Document]:
+    """These jobs with `LISTED_FIELDS`, as they were read when they were found, if they were."""
+    # What has its place whatever its schedule was found without its key.
+    if all("revision" in d and d.get("schedule_key") is not None for d in found):
+        return found
     wanted = {"_id": {"$in": [d["_id"] for d in found]}}
     with operation():
-        read = await db.api["jobs"].find(wanted, {"size": SIZE}, batch_size=len(found) + 1).to_list()
-    return {d["_id"]: d["size"] for d in read}
+        read = await db.api["jobs"].find(wanted, LISTED_FIELDS, batch_size=len(found) + 1).to_list()
+    by_id = {d["_id"]: d for d in read}
+    return [by_id.get(d["_id"], {"_id": d["_id"], "size": 0}) for d in found]  # its tombstone may be gone by now
 
 
-async def _documents(db: Database, ids: list[str], q: JobListQuery, after: Place | None) -> JobList:
-    if not ids:
-        return JobList((), {}, after)
-    with operation():
-        wanted = {"_id": {"$in": ids}}
-        documents = await db.api["jobs"].find(wanted, WITHOUT_PERIODS, batch_size=len(ids) + 1).to_list()
-    by_id = {d["_id"]: d for d in documents}
-    await job_walks.learn_schedules(db, q, documents)
+async def _listed(db: Database, rows: list[Document], q: JobListQuery, after: Place | None, kept: Kept) -> JobList:
+    """The jobs of a page. Only documents that the caller has not kept are read."""
+    await job_walks.learn_schedules(db, q, rows)
+    # Asked once: while the documents are read, the caller may forget what it has kept.
+    had = {d["_id"]: k for d in rows if (k := _kept(d, kept)) is not None}
+    documents = await _documents(db, [d["_id"] for d in rows if d["_id"] not in had])
 
     def listed(d: Document) -> ListedJob:
         return ListedJob(
-            job=stored_job(d, db.keyring),
+            id=d["_id"],
+            version=_version(d),
+            job=None if d["_id"] in had else stored_job(d, db.keyring),
+            kept=had.get(d["_id"]),
             next_run_ms=next_of_job(d, q.since_ms),
             last_run_ms=instant(d.get("last_run_at")),
             last_state=d.get("last_state"),
             failing=d.get("failing") is True,
         )
 
-    jobs, unreadable = decode_each("job", [by_id[i] for i in ids if i in by_id], listed)
+    there = [d if d["_id"] in had else documents[d["_id"]] for d in rows if d["_id"] in had or d["_id"] in documents]
+    jobs, unreadable = decode_each("job", there, listed)
     return JobList(tuple(jobs), unreadable, after)
+
+
+def _version(d: Document) -> JobVersion:
+    return JobVersion(d["revision"], d["schedule_version"], d["state"], int(d["created_at"]), int(d["updated_at"]))
+
+
+def _kept(d: Document, kept: Kept) -> bytes | None:
+    try:
+        return kept(d["_id"], _version(d))
+    except Exception:  # whoever reads the document finds out what is wrong with it
+        return None
+
+
+async def _documents(db: Database, ids: list[str]) -> dict[str, Document]:
+    if not ids:
+        return {}
+    with operation():
+        cursor = db.api["jobs"].find({"_id": {"$in": ids}}, WITHOUT_PERIODS, batch_size=len(ids) + 1)
+        return {d["_id"]: d for d in await cursor.to_list()}

@@ -14,7 +14,7 @@ from bson.datetime_ms import DatetimeMS
 from cluster.core.lifecycle import JobState
 from cluster.store.mongo.operation import operation
 from cluster.store.queries import narrowed_jobs, next_run_pages
-from cluster.store.queries.job_filter import PLACE_FIELDS, SIZE, SIZED_PLACE_FIELDS, Found, Place, conditions
+from cluster.store.queries.job_filter import LISTED_FIELDS, PLACE_FIELDS, Found, Place, conditions
 from cluster.store.queries.next_runs import learn, next_of_job
 
 if TYPE_CHECKING:
@@ -72,9 +72,11 @@ def place_of(d: Document, q: JobListQuery) -> Place:
     if q.order == "nextRunAt":
         return next_run_pages.place_of(d, q)
     value = d.get(ORDERS[q.order].field)
-    if value is None:
-        return Place(1, 0, d["_id"])
-    return Place(0, value if isinstance(value, str) else int(value), d["_id"])
+    if q.order == "name" and isinstance(value, str):
+        return Place(0, value, d["_id"])
+    if q.order != "name" and isinstance(value, DatetimeMS):
+        return Place(0, int(value), d["_id"])
+    return Place(1, 0, d["_id"])  # also what a corrupt document has there, which no walk comes across
 
 
 def rank(place: Place, q: JobListQuery) -> tuple[Any, ...]:
@@ -117,7 +119,7 @@ async def of_narrowed(db: Database, q: JobListQuery, narrowing: Narrowing) -> li
                 narrowing,
                 {"$match": {"$and": [*matching(q), {"$or": ranges}]}},
                 # Before they are sorted: a job may have a megabyte, and more than a hundred of those do not fit in memory.
-                {"$project": {ORDERS[q.order].field: 1, "state": 1, "size": SIZE}},
+                {"$project": {ORDERS[q.order].field: 1, "state": 1}},
                 {"$sort": sort},
                 {"$limit": wanted},
             )
@@ -271,7 +273,7 @@ async def _rows(
 ) -> list[Document]:
     """Of one section, those behind a place of it."""
     ranges, sort = _between(q, *begin, last)
-    fields = PLACE_FIELDS if q.before_ms is not None else SIZED_PLACE_FIELDS
+    fields = PLACE_FIELDS if q.before_ms is not None else LISTED_FIELDS
     rest = [] if way is None else [{"state": {"$in": list(q.filter.states)}}]
     rest += [*_other_conditions(q, way), *_elsewhere(q)]
     index = ORDERS[q.order].index if way is None else way.index

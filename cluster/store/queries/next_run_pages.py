@@ -18,7 +18,7 @@ from bson.datetime_ms import DatetimeMS
 from cluster.core.lifecycle import JobState
 from cluster.store.mongo.codec import instant
 from cluster.store.mongo.operation import operation
-from cluster.store.queries.job_filter import SIZED_PLACE_FIELDS, Found, Place, conditions
+from cluster.store.queries.job_filter import LISTED_FIELDS, Found, Place, conditions
 from cluster.store.queries.next_runs import next_of_job, schedule_order
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ async def _to_begin(db: Database, q: JobListQuery, count: int, most: int | None)
             parts += [{"first_at": {"$gte" if sign < 0 else "$lte": d["first_at"]}} for d in last]
         states = [ACTIVE, COMPLETED] if _keeps_places(q) else [ACTIVE]
         wanted: Document = {"$and": [{"state": {"$in": states}}, to_run(q.since_ms), *parts, *conditions(q.filter)]}
-        cursor = jobs.find(wanted, SIZED_PLACE_FIELDS, hint="to_begin", batch_size=count + 1)
+        cursor = jobs.find(wanted, LISTED_FIELDS, hint="to_begin", batch_size=count + 1)
         rows = await cursor.sort(sort).limit(count).to_list()
     return rows, int(last[0]["first_at"]) if last and len(rows) < count else None
 
@@ -322,7 +322,7 @@ async def _rows(db: Database, q: JobListQuery, own: Document, limit: int) -> lis
     begun = {"first_at": {"$not": {"$gt": DatetimeMS(q.since_ms)}}}
     wanted = {"$and": [own, begun, *conditions(q.filter)]}
     with operation():
-        cursor = db.api["jobs"].find(wanted, SIZED_PLACE_FIELDS, hint="by_schedule", batch_size=limit + 1)
+        cursor = db.api["jobs"].find(wanted, LISTED_FIELDS, hint="by_schedule", batch_size=limit + 1)
         return await cursor.sort([("schedule_key", sign), ("state", sign), ("_id", sign)]).limit(limit).to_list()
 
 

@@ -159,7 +159,9 @@ class ScheduleOrder:
     async def _derive(self, rows: list[Document]) -> dict[str, int]:
         """Compute the next occurrences of these schedules. Returns those that were not computed before."""
         fresh: dict[str, int] = {}
-        for number, key in enumerate({d["_id"] for d in rows} - self.derived.keys(), start=1):
+        # The key of a corrupt job may be anything.
+        keys = {d["_id"] for d in rows if isinstance(d["_id"], str)}
+        for number, key in enumerate(keys - self.derived.keys(), start=1):
             found = next_of_schedule(key, self.since_ms)
             if found is not None:
                 fresh[key] = found

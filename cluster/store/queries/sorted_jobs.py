@@ -8,9 +8,10 @@ from bson.datetime_ms import DatetimeMS
 
 from cluster.core.lifecycle import JobState
 from cluster.store.mongo.codec import instant
+from cluster.store.mongo.operation import operation
 from cluster.store.queries import narrowed_jobs, next_run_pages
 from cluster.store.queries.job_filter import PLACE_FIELDS
-from cluster.store.queries.job_walks import in_time, learn_schedules, matching, place_of, rank
+from cluster.store.queries.job_walks import ORDERS, in_time, matching, place_of, rank
 from cluster.store.queries.next_runs import learn, next_of_schedule
 
 if TYPE_CHECKING:
@@ -19,31 +20,51 @@ if TYPE_CHECKING:
     from cluster.store.queries.narrowed_jobs import Narrowing
 
 
+DUE_WITH = "due_with"
+
+
 async def sorted_here(db: Database, q: JobListQuery, narrowing: Narrowing) -> list[Document]:
     """The next jobs of those that meet a condition, in an order of which the next run is a part."""
-    wanted: Document = {"$and": matching(q)}
+    documents = await _read(db, q, narrowing)
+    await learn(db, [_key(d) for d in documents], q.since_ms, q.lookahead_ms)
     if q.order == "nextRunAt":
-        groups = await narrowed_jobs.read(db, narrowing, {"$match": wanted}, {"$group": _by_schedule(q.since_ms)})
-        await learn(db, [str(g["_id"]) for g in groups], q.since_ms, q.lookahead_ms)
-        return _by_next_run(q, groups)
-    documents = await narrowed_jobs.read(db, narrowing, {"$match": wanted}, {"$project": PLACE_FIELDS})
-    await learn_schedules(db, q, documents)
-    ranked = [(rank(place_of(d, q), q), d) for d in documents if in_time(d, q)]
+        return _by_next_run(q, documents)
+    ranked = [(rank(place_of(d, q), q), d) for d in documents if _in_time(d, q)]
     if q.after is not None:
         last = rank(q.after, q)
         ranked = [(own, d) for own, d in ranked if own > last]
     return [d for _, d in sorted(ranked, key=lambda r: r[0])[: q.limit + 1]]
 
 
-def _by_schedule(since_ms: int) -> Document:
-    """A group of jobs for each schedule: the ids of those that are due whenever it is, and the others as documents.
+async def _read(db: Database, q: JobListQuery, narrowing: Narrowing) -> list[Document]:
+    """What sorting needs of the jobs that meet the condition.
 
-    Nearly all jobs are of the first kind, and of these a node has to decode nothing but an id.
+    Of a job that is due whenever its schedule is, as nearly all are: the schedule's key as `due_with`, and what the order is
+    by. A node has to decode no more of these. The others are read once more, by their ids, with `PLACE_FIELDS`.
     """
+    wanted = {"$and": matching(q)}
+    if JobState.ACTIVE.value not in q.filter.states:
+        return await narrowed_jobs.read(db, narrowing, {"$match": wanted}, {"$project": PLACE_FIELDS})
+    kinds: Document = {DUE_WITH: {"$cond": [_is_due_with_schedule(q.since_ms), "$schedule_key", "$$REMOVE"]}}
+    if q.order in ORDERS:
+        kinds[ORDERS[q.order].field] = 1
+    found = await narrowed_jobs.read(db, narrowing, {"$match": wanted}, {"$project": kinds})
+    alike = [d for d in found if DUE_WITH in d]
+    if len(alike) == len(found):
+        return alike
+    ids = {"_id": {"$in": [d["_id"] for d in found if DUE_WITH not in d]}}
+    with operation():
+        # The whole condition again: a job that was changed meanwhile may not match any more.
+        others = await db.api["jobs"].find({"$and": [ids, wanted]}, PLACE_FIELDS, batch_size=len(found) + 1).to_list()
+    return [*alike, *others]
+
+
+def _is_due_with_schedule(since_ms: int) -> Document:
     since = DatetimeMS(since_ms)
-    is_due_with_it: Document = {
+    return {
         "$and": [
             {"$eq": ["$state", JobState.ACTIVE.value]},
+            {"$eq": [{"$type": "$schedule_key"}, "string"]},
             # A date that is not there is smaller than every other.
             {"$lte": ["$active_from", since]},
             {"$lte": ["$start_at", since]},
@@ -51,24 +72,29 @@ def _by_schedule(since_ms: int) -> Document:
             {"$lte": ["$last_at", None]},
         ]
     }
-    others = {"_id": "$_id", **{name: f"${name}" for name in PLACE_FIELDS}}
-    return {
-        "_id": "$schedule_key",
-        "ids": {"$push": {"$cond": [is_due_with_it, "$_id", "$$REMOVE"]}},
-        "others": {"$push": {"$cond": [is_due_with_it, "$$REMOVE", others]}},
-    }
 
 
-def _by_next_run(q: JobListQuery, groups: list[Document]) -> list[Document]:
+def _key(d: Document) -> str:
+    return str(d.get(DUE_WITH) or d.get("schedule_key"))
+
+
+def _in_time(d: Document, q: JobListQuery) -> bool:
+    return in_time(d if DUE_WITH not in d else _due_with(d[DUE_WITH], d["_id"]), q)
+
+
+def _by_next_run(q: JobListQuery, found: list[Document]) -> list[Document]:
     """In the order of `next_run_pages`. A thousand jobs are sorted here, so nothing is made for each of them but a tuple."""
     due: list[tuple[int, str, str]] = []
-    documents = {d["_id"]: d for g in groups for d in g["others"]}
-    for g in groups:
-        key, at = str(g["_id"]), next_of_schedule(str(g["_id"]), q.since_ms)
-        if at is not None:
-            due += [(at, key, name) for name in g["ids"]]
-        else:  # it never runs again
-            documents |= {name: _due_with(key, name) for name in g["ids"]}
+    documents = {d["_id"]: d for d in found if DUE_WITH not in d}
+    next_runs = {key: next_of_schedule(key, q.since_ms) for key in {d[DUE_WITH] for d in found if DUE_WITH in d}}
+    for d in found:
+        if DUE_WITH in d:
+            key, name = d[DUE_WITH], d["_id"]
+            at = next_runs[key]
+            if at is not None:
+                due.append((at, key, name))
+            else:  # it never runs again
+                documents[name] = _due_with(key, name)
     ended: list[tuple[int, str]] = []
     rest: list[tuple[int, str]] = []
     for d in documents.values():
