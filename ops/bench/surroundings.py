@@ -36,9 +36,9 @@ PATIENCE_SECONDS = 30
 DELAYS_MS = (0, 1, 5)
 TARGET_RATE = 500
 HOSTS, HOST_SECONDS = 10_000, 10
-"""Each is called once in so many seconds."""
+"""Each is called once in so many seconds, at the whole rate."""
 SLOWER = (1, 2, 3)
-"""What does not hold at the whole rate is measured at half of it, then at a third: parts that a minute consists of."""
+"""What does not hold at the whole rate is measured at half of it, then at a third. (Every 10, 20 and 30 s is even in a minute.)"""
 KILL_RATE = 300
 COMMANDS = ("find", "getMore", "aggregate", "count", "distinct", "insert", "update", "delete", "findAndModify")
 SAMPLE_SECONDS = 30
@@ -162,15 +162,16 @@ def targets(testbed: Testbed, seconds: int) -> list[Row]:
 
 
 def _at_the_rate_that_holds(case: str, measured: Callable[[int], Row]) -> Row:
-    """The row of the first rate that the machine holds: a row without figures would say nothing about a slower one."""
-    too_high: list[int] = []
+    """The row of the first rate of which nothing is missing: without figures it would say nothing about a slower machine."""
+    refused: list[str] = []
     for slower in SLOWER:
         row = _bounded(case, partial(measured, slower))
-        if row.executions:
-            lower = "".join(f"; {_target_rate(case) // s}/s did not hold" for s in too_high)
-            return replace(row, note=row.note + lower)
-        too_high.append(slower)
-    return row
+        if row.executions and not row.missing:
+            break
+        refused.append(
+            f"{_target_rate(case) // slower}/s: {row.note if not row.executions else f'{row.missing} missing'}"
+        )
+    return replace(row, note="; ".join([row.note, *refused])) if row.executions else Row(case, note="; ".join(refused))
 
 
 def _target_rate(case: str) -> int:
@@ -185,7 +186,8 @@ def _target(testbed: Testbed, case: str, url: Callable[[int], str], certificate:
             _load(cluster, rate, url)
         else:
             every = HOST_SECONDS * slower
-            jobs = (cluster.job(n, f"{n % every}/{every} * * * * *") for n in range(HOSTS))
+            # As many hosts as make a whole number a second.
+            jobs = (cluster.job(n, f"{n % every}/{every} * * * * *") for n in range(rate * every))
             _load_jobs(cluster, ({**j, "api": url(n)} for n, j in enumerate(jobs)))
         row = measure(cluster, f"{rate}/s, {case}", rate, seconds, patience=PATIENCE_SECONDS)
         files = max(_descriptors(cluster))

@@ -39,10 +39,18 @@ async def pages(
         asked = await seen.find({"ns": f"{api.db.api.name}.jobs"}).to_list()
         if commands is not None:
             commands += [d["command"] for d in asked]
-        read = [d.get("docsExamined", 0) for d in asked]
-        found.append((ids, sum(read) - len(ids)))  # the jobs of the page are read once more, whole
+        # The jobs of the page are read once more by their ids: what shows whether they changed, and whole if they did.
+        of_page = [d for d in asked if _is_of_page(d["command"])]
+        read = [d.get("docsExamined", 0) for d in asked if d not in of_page]
+        found.append((ids, sum(read)))
         if page["nextCursor"] is None:
             break
         cursor = f"&cursor={quote(page['nextCursor'])}"
     await seen.drop()
     return found
+
+
+def _is_of_page(command: dict[str, Any]) -> bool:
+    """Whether this command reads the documents of a page that has been found."""
+    projection = command.get("projection", {})
+    return list(command.get("filter", {})) == ["_id"] and ("revision" in projection or projection.get("past") == 0)

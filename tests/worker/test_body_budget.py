@@ -55,12 +55,16 @@ async def test_only_so_many_bytes_of_large_bodies_are_in_memory(database: Databa
     """Sixty of 64 KiB, due at once, with room for four: never more are in memory, and each arrives once and whole."""
     came: dict[str, bytes] = {}
     most = most_in_flight = in_flight = 0
+    two = asyncio.Event()
 
     async def target(request: httpx.Request) -> httpx.Response:
         nonlocal in_flight, most, most_in_flight
         in_flight += 1
         most, most_in_flight = max(most, held_bytes(w)), max(most_in_flight, in_flight)
-        await asyncio.sleep(0)
+        if in_flight > 1:
+            two.set()
+        async with asyncio.timeout(10):
+            await two.wait()
         came[request.headers["horae-job-id"]] = request.content
         in_flight -= 1
         return httpx.Response(200)

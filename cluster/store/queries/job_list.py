@@ -1,9 +1,9 @@
 """Pages of jobs for the API: filtered, searched, in one of four orders. Nothing is written here.
 
-A page is found in two steps: first the ids, in order, then the documents of those that the caller has not kept. If few
-jobs meet a condition that has an index, they are found by it and sorted. Otherwise the jobs are walked in order, and those that do not match are passed over; of the
-walks that there are, the one that fills the page first is taken (`job_ways`). A walk that has passed over very many jobs ends
-the page before it is full: there is a cursor as long as there may be more.
+A page is found in two steps: first the ids, in order, then the documents that the caller has not kept. If few jobs meet a
+condition that has an index, they are found by it and sorted. Otherwise the jobs are walked in order, and those that do not
+match are passed over; of the walks that there are, the one that fills the page first is taken (`job_ways`). A walk that has
+passed over very many jobs ends the page before it is full: there is a cursor as long as there may be more.
 
 A cursor names the last job's place in the order, not a number of jobs. So a job that is created, deleted or moved between
 two pages neither repeats nor hides another one.
@@ -154,7 +154,7 @@ async def _by_next_run(db: Database, q: JobListQuery) -> Found:
 
 async def _rows_of_list(db: Database, found: list[Document]) -> list[Document]:
     """These jobs with `LISTED_FIELDS`, as they were read when they were found, if they were."""
-    # What has its place whatever its schedule was found without its key.
+    # The key was taken from those that have their place whatever their schedule.
     if all("revision" in d and d.get("schedule_key") is not None for d in found):
         return found
     wanted = {"_id": {"$in": [d["_id"] for d in found]}}

@@ -68,15 +68,13 @@ class _Reversed(str):
 
 
 def place_of(d: Document, q: JobListQuery) -> Place:
-    """The place of a job in the order of a query, from a document with `PLACE_FIELDS`."""
+    """The place of a job in the order of a query, from a document with what that order is by."""
     if q.order == "nextRunAt":
         return next_run_pages.place_of(d, q)
     value = d.get(ORDERS[q.order].field)
-    if q.order == "name" and isinstance(value, str):
-        return Place(0, value, d["_id"])
-    if q.order != "name" and isinstance(value, DatetimeMS):
-        return Place(0, int(value), d["_id"])
-    return Place(1, 0, d["_id"])  # also what a corrupt document has there, which no walk comes across
+    if value is None:
+        return Place(1, 0, d["_id"])
+    return Place(0, value if isinstance(value, str) else int(value), d["_id"])
 
 
 def rank(place: Place, q: JobListQuery) -> tuple[Any, ...]:

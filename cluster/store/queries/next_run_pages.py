@@ -334,5 +334,6 @@ def _complete(chunk: list[tuple[int, str]], last_key: str, *, descending: bool) 
 def _due_as_scheduled(rows: list[Document], chunk: list[tuple[int, str]]) -> list[Document]:
     """The jobs of these schedules whose end is not before their next occurrence."""
     due = {key: at for at, key in chunk}
-    ours = [d for d in rows if d["schedule_key"] in due]
+    # A key that is an array is found by what is in it.
+    ours = [d for d in rows if isinstance(d["schedule_key"], str) and d["schedule_key"] in due]
     return [d for d in ours if (end := instant(d.get("end_at"))) is None or due[d["schedule_key"]] <= end]

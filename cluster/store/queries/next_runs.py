@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.errors import CallerError
 from cluster.core.lifecycle import JobState
 from cluster.core.schedule.schedule import schedule_from_key
 from cluster.store.mongo.codec import instant
@@ -82,7 +81,7 @@ async def learn(db: Database, keys: Iterable[str], since_ms: int, lookahead_ms: 
 def _computed(key: str, since_ms: int) -> int | None:
     try:
         return schedule_from_key(key).next_after(since_ms)
-    except (CallerError, ValueError):
+    except Exception:  # the key of a corrupt job may be any text
         return None
 
 

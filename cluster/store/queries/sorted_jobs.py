@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 DUE_WITH = "due_with"
+"""The key of a schedule, of a job that is due whenever that schedule is."""
 
 
 async def sorted_here(db: Database, q: JobListQuery, narrowing: Narrowing) -> list[Document]:
@@ -55,7 +56,8 @@ async def _read(db: Database, q: JobListQuery, narrowing: Narrowing) -> list[Doc
     ids = {"_id": {"$in": [d["_id"] for d in found if DUE_WITH not in d]}}
     with operation():
         # The whole condition again: a job that was changed meanwhile may not match any more.
-        others = await db.api["jobs"].find({"$and": [ids, wanted]}, PLACE_FIELDS, batch_size=len(found) + 1).to_list()
+        cursor = db.api["jobs"].find({"$and": [ids, wanted]}, PLACE_FIELDS, hint="_id_", batch_size=len(found) + 1)
+        others = await cursor.to_list()
     return [*alike, *others]
 
 
@@ -75,7 +77,7 @@ def _is_due_with_schedule(since_ms: int) -> Document:
 
 
 def _key(d: Document) -> str:
-    return str(d.get(DUE_WITH) or d.get("schedule_key"))
+    return str(d[DUE_WITH] if DUE_WITH in d else d.get("schedule_key"))
 
 
 def _in_time(d: Document, q: JobListQuery) -> bool:
