@@ -90,7 +90,9 @@ class Viewer:
     def confirm(self, button: str, label: str | None = None) -> str:
         """Open the dialog of a button, read its curl command, and confirm, all by keys. The command."""
         before = self.page.get_by_role("dialog").count()
-        self.page.get_by_role("button", name=button, exact=True).last.press("Enter")
+        # Behind an open dialog nothing takes a key: the screen may have a button of that name by now too.
+        place = self.page.get_by_role("dialog").nth(before - 1) if before else self.page
+        place.get_by_role("button", name=button, exact=True).last.press("Enter")
         dialog = self.page.get_by_role("dialog").nth(before)
         dialog.wait_for()
         command = dialog.locator("details.curl pre").first.text_content() or ""
