@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 VOTE_SECONDS = 5.0
-"""So long cluster time is held for the votes of other hosts: two heartbeats, and two looks at those of others."""
+"""So long cluster time is held for the votes of other hosts: two heartbeats, and two looks at those of others. (In
+doubt a node of a large cluster beats and looks as often as one of a small cluster.)"""
 HOLD_SECONDS = 60.0
 
 

@@ -18,7 +18,9 @@ from cluster.clock import JUMP_MS
 from cluster.clock_watch import ClockWatch
 from cluster.core.alerts import NOT_WATCHED, watch_of
 from cluster.core.clock_vote import ClockVote
+from cluster.core.election import first_candidates
 from cluster.core.histogram import HistogramDelta
+from cluster.leader.liveness import BLIND_SECONDS, RARELY_READING_BLIND_SECONDS
 from cluster.store import meta, nodes
 from cluster.store.mongo import schema
 
@@ -33,10 +35,16 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 HEARTBEAT_SECONDS = 1.0
+MANY_NODES = 8
+"""In a cluster of more nodes, those that do not lead take twice as long for each beat: what idle nodes cost MongoDB is mostly
+their heartbeats. One beat may still be late without its node being shown as silent (`nodes.SILENT_MS`). While the primary's
+clock is in doubt, all beat and vote as often as in a small cluster."""
+MISSED_HEARTBEATS = 4
+"""A node whose heartbeat the database has not confirmed for so many beats is not ready."""
 WATCH_EVERY_BEATS = 2
 RULES_EVERY_BEATS = 4
 RECENT_BEATS = 10
-"""The drift of so many beats is in the heartbeat document."""
+"""The drift of so many beats, or of as many seconds, is in the heartbeat document."""
 OFFSET_WARNING_MS = 500
 OFFSET_WARNING_EVERY_BEATS = 60
 
@@ -56,16 +64,20 @@ class NodeContext:
 
 
 class Heartbeat:
-    """The heartbeats of one node; `beat()` is called once in `HEARTBEAT_SECONDS`."""
+    """The heartbeats of one node; `beat()` is called again `seconds` after it has ended."""
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
         self._clock = context.clock
         self._written_at = float("-inf")
+        self._next_after = HEARTBEAT_SECONDS
+        """The time between two beats when the last one was confirmed."""
         self._beats = 0
         self._drift = HistogramDelta(context.worker.stats.drift)
         self._recent_drift: deque[list[int]] = deque(maxlen=RECENT_BEATS)
         self._shutting_down = False
+        self._claiming = 1
+        """How many nodes claim, with this one."""
         self.clock_watch = ClockWatch(context.clock, platform.node(), context.timings.unclaimed_ms / 1000)
 
     @property
@@ -73,17 +85,30 @@ class Heartbeat:
         """Seconds since the database confirmed a heartbeat; infinite before the first."""
         return self._clock.monotonic() - self._written_at
 
+    @property
+    def seconds(self) -> float:
+        """The time between two beats of this node."""
+        may_be_slow = self._context.elector.term is None and not self._clock.held_ms
+        return HEARTBEAT_SECONDS * (2 if self._claiming > MANY_NODES and may_be_slow else 1)
+
+    @property
+    def unheard(self) -> bool:
+        """Whether the database has not confirmed a heartbeat for so long that this node is not ready. By the pace of the last
+        one: a leader without a database stops leading, and is no more ready for that.
+        """
+        return self.age >= MISSED_HEARTBEATS * self._next_after
+
     def begin_shutdown(self) -> None:
         """From now on the node is shown as draining, and requests of operators change nothing."""
         self._shutting_down = True
 
     async def beat(self) -> None:
-        """Write one heartbeat, read the database's clock, and with each second beat watch the other nodes.
+        """Write one heartbeat, take operators' requests, and with each second beat watch the other nodes.
 
         Raises `StoreUnavailable`.
         """
         held = self._clock.held_ms
-        await self._write()
+        requests = await self._write()
         # The first beat reads it too: until then the node knows the clock only as closely as its write took.
         if self._beats == 0 or self._clock.held_ms != held or held:
             await self._read_clock()
@@ -95,13 +120,16 @@ class Heartbeat:
             await self._watch_nodes()
         if self._beats % RULES_EVERY_BEATS == 0:
             await self._read_default_alert_rules()
+        await self._apply(requests)
         self._beats += 1
 
-    async def _write(self) -> None:
+    async def _write(self) -> nodes.OperatorRequests:
         started = self._clock.monotonic()
-        now_ms = await nodes.write_heartbeat(self._context.db, self._context.node_id, self._report())
+        written = await nodes.write_heartbeat(self._context.db, self._context.node_id, self._report())
         self._written_at = self._clock.monotonic()
-        self._observe_clock(started, self._written_at, now_ms)
+        self._next_after = self.seconds
+        self._observe_clock(started, self._written_at, written.now_ms)
+        return written.requests
 
     async def _read_clock(self) -> None:
         """The heartbeat's write read the clock when it began and then waited for a majority; this bounds it closer."""
@@ -123,12 +151,14 @@ class Heartbeat:
         heartbeats, now_ms = await nodes.heartbeats_and_clock(context.db)
         if now_ms is not None:  # it waited for no majority, so it bounds the clock as closely as `_read_clock`
             self._observe_clock(started, self._clock.monotonic(), now_ms)
-        context.liveness.observe(heartbeats, self._clock.monotonic())
+        blind = RARELY_READING_BLIND_SECONDS if self.seconds > HEARTBEAT_SECONDS else BLIND_SECONDS
+        context.liveness.observe(heartbeats, self._clock.monotonic(), blind)
         alive = context.liveness.live_nodes(self._clock.monotonic(), context.timings.batch_lease)
-        claiming = {h.id for h in heartbeats if h.id in alive and not h.drain_requested}
-        context.worker.share_with(claiming | {context.node_id})
+        claiming = {h.id for h in heartbeats if h.id in alive and not h.drain_requested} | {context.node_id}
+        self._claiming = len(claiming)
+        context.worker.share_with(claiming)
+        context.elector.set_reserve(in_reserve=context.node_id not in first_candidates(claiming))
         await self._count_clock_votes(heartbeats)
-        await self._apply_operator_requests(next((h for h in heartbeats if h.id == context.node_id), None))
         lease = context.timings.batch_lease
         context.elector.set_eligible(
             eligible=context.liveness.clock_agrees(context.node_id, self._written_at, lease),
@@ -145,24 +175,24 @@ class Heartbeat:
         if since_ms is not None and context.elector.term is not None:
             await meta.record_clock_doubt(context.db, since_ms, self._clock.now_ms(), self._clock.held_ms)
 
-    async def _apply_operator_requests(self, own: nodes.NodeHeartbeat | None) -> None:
+    async def _apply(self, requests: nodes.OperatorRequests) -> None:
         """Drain or undrain this node, or give up leading, as the document of its heartbeat asks.
 
         When the leader resigns, one of its writes may be under way. That is a stale leader's write, which does no harm.
         """
-        if own is None or self._shutting_down:
+        if self._shutting_down:
             return
         elector, worker = self._context.elector, self._context.worker
         term = elector.term
         lease = self._context.timings.leader_lease
-        if own.drain_requested:
-            await elector.step_aside(lease)  # renewed each time the nodes are watched
+        if requests.drain:
+            await elector.step_aside(lease)  # renewed with each beat
             if not worker.draining:
                 log.info("node_drained", held=len(worker.held))
             await worker.drain()  # each time, for a claim that was under way may have brought another batch
-        elif term is not None and own.resign_term == term.number:
+        elif term is not None and requests.resign_term == term.number:
             await elector.step_aside(lease)
-        if not own.drain_requested and worker.draining:
+        if not requests.drain and worker.draining:
             worker.undrain()
             log.info("node_undrained")
 
@@ -174,6 +204,7 @@ class Heartbeat:
         """The fields of the heartbeat document."""
         worker = self._context.worker
         self._recent_drift.append(self._drift.take())
+        recent = list(self._recent_drift)[-int(RECENT_BEATS * HEARTBEAT_SECONDS / self.seconds) :]
         return {
             "host": platform.node(),
             "pid": os.getpid(),
@@ -187,6 +218,6 @@ class Heartbeat:
             "draining": self._shutting_down or worker.draining,
             "counters": {
                 **worker.stats.counters,
-                "drift_recent": [sum(bucket) for bucket in zip(*self._recent_drift, strict=True)],
+                "drift_recent": [sum(bucket) for bucket in zip(*recent, strict=True)],
             },
         }

@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-MISSED_HEARTBEATS = 4
-"""A node whose heartbeat the database has not confirmed for so many beats is not ready."""
 HEALTHY_SECONDS = 10.0
 """A loop that has failed at every turn for so long is not doing its work."""
 BOOT_PAUSE = 0.25
@@ -179,7 +177,7 @@ class Node:
             return STOPPING
         if not self.booted:
             return f"this node is starting: {self._boot_problem}"
-        if self.heartbeat.age >= MISSED_HEARTBEATS * HEARTBEAT_SECONDS:
+        if self.heartbeat.unheard:
             return f"MongoDB has not answered this node for {self.heartbeat.age:.0f} s; the node keeps trying"
         if self.worker.draining:
             return DRAINED
@@ -235,11 +233,13 @@ class Node:
             await self._beat()
         except StoreUnavailable as exc:
             log.warning("heartbeat_unavailable", error=str(exc))
-        return HEARTBEAT_SECONDS
+            return HEARTBEAT_SECONDS
+        return self.heartbeat.seconds
 
     async def _beat(self) -> None:
         await self.heartbeat.beat()
-        await self.stats_rollup.turn()
+        for _ in range(round(self.heartbeat.seconds / HEARTBEAT_SECONDS)):  # each turn stands for so long
+            await self.stats_rollup.turn()
 
     async def _elect_turn(self) -> float:
         await self.elector.step()

@@ -25,7 +25,7 @@ CHAINED_MARK = "after-"
 MISSED_SUFFIX = ":missed"
 """Ends the id of a range of missed occurrences; what is before it is the id of its first occurrence."""
 LANES = 64
-"""A batch holds executions of one lane, so that a slow target fills its own lane only."""
+"""Hosts with few executions share batches by lane, or by a few lanes. Beyond that no rule depends on it."""
 
 
 class Occurrence(NamedTuple):

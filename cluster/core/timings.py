@@ -53,7 +53,7 @@ class Timings:
         """So long a leader may rest that has written everything down: what was written last covers a change of leader.
 
         With the longer looks of those that follow, of which a change of leader may take two, three quarters of the time that
-        is left are used at most.
+        is left are used at most (with those of the first candidates; see `election.first_candidates`).
         """
         return max(0.0, min(LONGEST_REST, (self.lookahead - self.takeover) / 2))
 

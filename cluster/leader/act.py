@@ -12,7 +12,6 @@ before. If its successor has finished the page since, that revision is gone.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +23,12 @@ from cluster.core.documents.follow_ups import callback_channels
 from cluster.core.documents.job_json import apply_patch, channels_in_patch
 from cluster.core.documents.json_source import keep_body
 from cluster.core.errors import CallerError, UndecryptableSecret
-from cluster.core.execution.batching import BatchOptions, make_batch
 from cluster.core.execution.model import Execution
-from cluster.core.execution.planning import MAX_BATCH, group_by_host
+from cluster.core.execution.planning import plan_requested
 from cluster.core.ids import execution_id, trigger_due_ms
 from cluster.core.job import changes
 from cluster.core.job.wanted_state import define_in_state
-from cluster.core.limits.permits import batch_limit_key, limit_key_of
+from cluster.core.limits.permits import limit_key_of
 from cluster.store import actions, audit, batches, calendars, executions, jobs
 from cluster.store.actions import MOST_FAILURES
 from cluster.store.enqueue import insert_owed
@@ -50,7 +48,7 @@ from cluster.usecases.jobs import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from cluster.core.execution.model import Batch
+    from cluster.core.execution.planning import Plan
     from cluster.core.job.changes import ChangeStamp
     from cluster.core.job.definition import JobChange, StoredJob
     from cluster.core.schedule.calendar_days import ExcludedDays
@@ -253,42 +251,15 @@ class JobActions:
         pending = list(page)
         while pending:
             targets = await action_targets.read(self._db, action, pending)
-            owed, planned = self._planned(action, targets.jobs)
+            plan = self._planned(action, targets.jobs)
             self._context.trusted_term()
-            await insert_owed(self._db, owed, planned, self._context.new_batch_id)
-            await self._run_beside_others(action, owed)
-            tally.add(targets, len(owed))
+            await insert_owed(self._db, plan.executions, plan.batches, self._context.new_batch_id)
+            await self._run_beside_others(action, plan.executions)
+            tally.add(targets, len(plan.executions))
             pending = targets.unread
 
-    def _planned(self, action: Action, found: Sequence[StoredJob]) -> tuple[list[Execution], list[Batch]]:
-        groups: defaultdict[tuple[int, str | None], list[Execution]] = defaultdict(list)
-        for job in found:
-            d = job.definition
-            limit_key = limit_key_of(job.id, d.queue, d.limits)
-            execution = Execution(
-                id=execution_id(job.id, action.page_ms),
-                job_id=job.id,
-                due_ms=action.page_ms,
-                send_ms=action.page_ms,
-                schedule_version=job.schedule_version,
-                batch="",
-                lane=d.lane,
-                trigger=True,
-                host=d.host,
-                limit_key=limit_key,
-                request_id=action.id,
-            )
-            groups[d.lane, batch_limit_key(limit_key)].append(execution)
-        owed: list[Execution] = []
-        planned: list[Batch] = []
-        for group in groups.values():
-            for _, share in group_by_host(group, lambda e: e.host):
-                for start in range(0, len(share), MAX_BATCH):
-                    batch = self._context.new_batch_id()
-                    members = [replace(e, batch=batch) for e in share[start : start + MAX_BATCH]]
-                    owed += members
-                    planned.append(make_batch(members, BatchOptions(prefetch_ms=0, late=True)))
-        return owed, planned
+    def _planned(self, action: Action, found: Sequence[StoredJob]) -> Plan:
+        return plan_requested([_asked_for(action, job) for job in found], self._context.new_batch_id)
 
     async def _run_beside_others(self, action: Action, owed: Sequence[Execution]) -> None:
         """A job that somebody triggered in the same ms runs for that request under this id: it gets a run of its own."""
@@ -299,3 +270,21 @@ class JobActions:
             if requests.get(e.id, action.id) != action.id:
                 request = TriggerRequest(action.id, trigger_due_ms(e.due_ms + 1))
                 await trigger(self._db, e.job_id, e.due_ms, request=request)
+
+
+def _asked_for(action: Action, job: StoredJob) -> Execution:
+    """The run of this job that the action asks for."""
+    d = job.definition
+    return Execution(
+        id=execution_id(job.id, action.page_ms),
+        job_id=job.id,
+        due_ms=action.page_ms,
+        send_ms=action.page_ms,
+        schedule_version=job.schedule_version,
+        batch="",
+        lane=d.lane,
+        trigger=True,
+        host=d.host,
+        limit_key=limit_key_of(job.id, d.queue, d.limits),
+        request_id=action.id,
+    )

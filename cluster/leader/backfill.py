@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cluster.core.errors import UnreadableDocument
-from cluster.core.execution.batching import BatchOptions, make_batch
 from cluster.core.execution.model import Execution
-from cluster.core.execution.planning import MAX_BATCH
+from cluster.core.execution.planning import plan_requested
 from cluster.core.ids import execution_id
 from cluster.core.lifecycle import JobState
 from cluster.core.limits.permits import limit_key_of
@@ -28,7 +27,6 @@ from cluster.store.progress import DONE, STOPPED
 from cluster.usecases.backfill import entry_of
 
 if TYPE_CHECKING:
-    from cluster.core.execution.model import Batch
     from cluster.core.job.definition import StoredJob
     from cluster.leader.context import LeaderContext
     from cluster.store.requested_backfills import RequestedBackfill
@@ -163,20 +161,14 @@ class Backfiller:
             )
             for place, due in enumerate(backfill.page)
         ]
-        members: list[Execution] = []
-        planned: list[Batch] = []
-        for start in range(0, len(owed), MAX_BATCH):
-            name = self._context.new_batch_id()
-            share = [replace(e, batch=name) for e in owed[start : start + MAX_BATCH]]
-            members += share
-            planned.append(make_batch(share, BatchOptions(prefetch_ms=0, late=True)))
+        plan = plan_requested(owed, self._context.new_batch_id)
         days = definition.retention_days or self._context.retention_days
         self._context.trusted_term()
         if not backfill.again:
             await requested_backfills.reopen_missed(
                 self._db, [e.id for e in owed], backfill.created_ms, backfill.page_ms, days
             )
-        await insert_owed(self._db, members, planned, self._context.new_batch_id)
+        await insert_owed(self._db, plan.executions, plan.batches, self._context.new_batch_id)
 
 
 def known_until_ms(backfill: RequestedBackfill, now_ms: int) -> int:

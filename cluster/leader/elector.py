@@ -32,7 +32,7 @@ ENDED_KEPT = 64
 
 
 class Elector:
-    """One candidate. `step()` is called every one or two seconds and returns the term that this node holds, if any."""
+    """One candidate. `step()` is called every one to three seconds and returns the term that this node holds, if any."""
 
     def __init__(self, db: Database, clock: Clock, timings: Timings, holder: str, node: str) -> None:
         self._db = db
@@ -49,6 +49,7 @@ class Elector:
         self._ended: deque[str] = deque(maxlen=ENDED_KEPT)
         """Holders whose process has ended."""
         self._eligible = True
+        self._in_reserve = False
         self._aside_until = 0.0
         self._holds = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -81,6 +82,10 @@ class Elector:
         """Whether this node may take over: not while its clock disagrees with the others'. A leader is not deposed."""
         self._eligible = eligible
 
+    def set_reserve(self, *, in_reserve: bool) -> None:
+        """Whether enough other nodes watch the lease: then this one looks half as often (`election.first_candidates`)."""
+        self._in_reserve = in_reserve
+
     def holder_ended(self, holder: str) -> None:
         """The process of this holder has ended: if it leads, nobody needs to wait for its lease."""
         self._ended.append(holder)
@@ -100,7 +105,8 @@ class Elector:
 
     async def until_next_step(self) -> None:
         """Wait for the next step: a leader renews more often than the others look."""
-        seconds = self._timings.follow_seconds if self._term is None else self._timings.renew_retry
+        follow = self._timings.follow_seconds * (2 if self._in_reserve else 1)
+        seconds = follow if self._term is None else self._timings.renew_retry
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._hurry.wait()

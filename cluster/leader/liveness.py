@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 OFFSET_LIMIT_MS = 2000
 BLIND_SECONDS = 5.0
 """Between two readings further apart than this no node was watched: the observer may have been cut off itself."""
+RARELY_READING_BLIND_SECONDS = 7.5
+"""The same for a node that reads every four seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +35,13 @@ class Liveness:
         self._owners_without_heartbeat: dict[str, HeartbeatChange] = {}
         self._observed_at = float("-inf")
 
-    def observe(self, nodes: Iterable[NodeHeartbeat], now: float) -> None:
+    def observe(self, nodes: Iterable[NodeHeartbeat], now: float, blind_seconds: float = BLIND_SECONDS) -> None:
         """Take in a reading of all heartbeats at monotonic `now` (seconds).
 
         After a time without readings (the database did not answer, or this process was frozen) the silence of every
         node is counted from now: meanwhile the others may have been alive, or cut off as this node was.
         """
-        blind = now - self._observed_at > BLIND_SECONDS
+        blind = now - self._observed_at > blind_seconds
         present = {}
         for node in nodes:
             before = self._changes.get(node.id)

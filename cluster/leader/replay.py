@@ -7,18 +7,17 @@ in history, then they are owed. After a crash in between, the same page is done 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
 
-from cluster.core.execution.batching import MAX_BODY_BYTES, BatchOptions, in_portions, make_batch
+from cluster.core.execution.batching import MAX_BODY_BYTES, in_portions
 from cluster.core.execution.model import Execution
-from cluster.core.execution.planning import MAX_BATCH, group_by_host
+from cluster.core.execution.planning import plan_requested
 from cluster.core.ids import is_message
 from cluster.core.lifecycle import JobState, State
-from cluster.core.limits.permits import batch_limit_key, limit_key_of
+from cluster.core.limits.permits import limit_key_of
 from cluster.core.targets import is_host
 from cluster.store import batches, follow_ups, followed, jobs, replayable, replays
 from cluster.store.enqueue import insert_owed
@@ -27,7 +26,6 @@ from cluster.store.queries import message_states
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cluster.core.execution.model import Batch
     from cluster.core.job.definition import StoredJob
     from cluster.leader.context import LeaderContext
     from cluster.store.replays import Replay, ReplayFilter
@@ -155,12 +153,11 @@ class Replayer:
         jobs_by_id = await jobs.get_many(self._db, {job for _, job, _, _ in reopened}, with_body=False)
         requests = await message_states.requests_of(self._db, [name for name, job, *_ in reopened if is_message(job)])
         jobless: list[str] = []
-        groups: defaultdict[tuple[int, str | None], list[Execution]] = defaultdict(list)
+        owed: list[Execution] = []
         for execution_id, job_id, due_ms, asked_ms in reopened:
             if execution_id in requests:
                 message = message_states.replayed(execution_id, job_id, due_ms, requests[execution_id])
-                message = replace(message, send_ms=now_ms, state=State.RETRYING, replayed_ms=now_ms)
-                groups[message.lane, batch_limit_key(message.limit_key)].append(message)
+                owed.append(replace(message, send_ms=now_ms, state=State.RETRYING, replayed_ms=now_ms))
                 continue
             job = jobs_by_id.get(job_id)
             if job is None or asked_ms < job.created_ms:
@@ -182,19 +179,11 @@ class Replayer:
                 host=definition.host,
                 limit_key=limit_key_of(job_id, definition.queue, definition.limits),
             )
-            groups[definition.lane, batch_limit_key(execution.limit_key)].append(execution)
+            owed.append(execution)
         new_id = self._context.new_batch_id
-        owed: list[Execution] = []
-        planned_batches: list[Batch] = []
-        for group in groups.values():
-            for _, share in group_by_host(group, lambda e: e.host):
-                for start in range(0, len(share), MAX_BATCH):
-                    batch = new_id()
-                    members = [replace(e, batch=batch) for e in share[start : start + MAX_BATCH]]
-                    owed += members
-                    planned_batches.append(make_batch(members, BatchOptions(prefetch_ms=0, late=True)))
+        plan = plan_requested(owed, new_id)
         self._context.trusted_term()
-        await insert_owed(self._db, owed, planned_batches, new_id)
+        await insert_owed(self._db, plan.executions, plan.batches, new_id)
         return jobless
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 from cluster.core.errors import StoreUnavailable
 from cluster.core.execution.batching import BatchOptions, in_portions, make_batch
 from cluster.core.execution.model import FIRST_CLAIM
-from cluster.core.execution.planning import MAX_BATCH
-from cluster.core.limits.permits import batch_limit_key
+from cluster.core.execution.planning import MAX_BATCH, group_by_host
+from cluster.core.limits.permits import sharing_key
 from cluster.store import batches, claimable_batches, engine_jobs, executions, history
 
 if TYPE_CHECKING:
@@ -160,13 +160,13 @@ async def _adopt(
     be sent first are moved first, many batches in each write: a job that runs every second has a batch for each.
     """
     adopted: set[str] = set()
-    groups: defaultdict[tuple[int, bool, int, int, str, str | None], list[Execution]] = defaultdict(list)
+    groups: defaultdict[tuple[int, bool, int, str], list[Execution]] = defaultdict(list)
     for e in older:
         plan, attempts = wanted[e.id], len(e.attempts)
         send_ms = e.send_ms if attempts else plan.send_ms
-        limit_key = batch_limit_key(plan.limit_key)
-        groups[send_ms, plan.batch in late, attempts, plan.lane, plan.host, limit_key].append(e)
-    for portion in in_portions(sorted(_small(groups), key=lambda g: g[0][0]), _size, CHUNK):
+        groups[send_ms, plan.batch in late, attempts, sharing_key(plan.limit_key)].append(e)
+    small = _small(groups, lambda e: wanted[e.id].host)
+    for portion in in_portions(sorted(small, key=lambda g: g[0][0]), _size, CHUNK):
         named = [(key, new_id(), group) for key, group in portion]
         moving = [e for _, _, group in named for e in group]
         moved = await executions.adopt(db, moving, wanted, {e.id: name for _, name, group in named for e in group})
@@ -195,11 +195,14 @@ def _size(group: tuple[K, Sequence[Execution]]) -> int:
     return len(group[1])
 
 
-def _small(groups: Mapping[K, Sequence[Execution]]) -> Iterator[tuple[K, Sequence[Execution]]]:
-    """The groups in pieces that fit into a batch."""
+def _small(
+    groups: Mapping[K, Sequence[Execution]], host: Callable[[Execution], str]
+) -> Iterator[tuple[K, Sequence[Execution]]]:
+    """The groups by host, in pieces that fit into a batch."""
     for key, group in groups.items():
-        for start in range(0, len(group), MAX_BATCH):
-            yield key, group[start : start + MAX_BATCH]
+        for share in group_by_host(group, host):
+            for start in range(0, len(share), MAX_BATCH):
+                yield key, share[start : start + MAX_BATCH]
 
 
 async def repair_batches(

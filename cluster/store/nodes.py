@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pymongo import ReturnDocument
+from pymongo.errors import WriteConcernError
 
 from cluster.core.audit_entry import new_entry
 from cluster.core.errors import InvariantBroken
@@ -67,8 +67,29 @@ def _node(d: Document) -> NodeStatus:
     )
 
 
-async def write_heartbeat(db: Database, node_id: str, fields: dict[str, Any]) -> int:
-    """Write the heartbeat of this node. Returns the database's clock in ms, read by the same write."""
+@dataclass(frozen=True, slots=True)
+class OperatorRequests:
+    """What operators have asked of a node."""
+
+    drain: bool = False
+    resign_term: int = 0
+    """The term of which it is to resign as leader; 0: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenHeartbeat:
+    """What the write of a heartbeat has read: the database's clock in ms, and operators' requests."""
+
+    now_ms: int
+    requests: OperatorRequests
+
+
+async def write_heartbeat(db: Database, node_id: str, fields: dict[str, Any]) -> WrittenHeartbeat:
+    """Write the heartbeat of this node.
+
+    Not by the driver's `find_one_and_update`, which repeats a write once: for this MongoDB keeps an image of the document
+    with each write, a fifth of what a heartbeat costs it. The next heartbeat follows in a second or two.
+    """
     literals = {k: {"$literal": v} for k, v in fields.items()}
     update: list[Document] = [
         {
@@ -81,12 +102,31 @@ async def write_heartbeat(db: Database, node_id: str, fields: dict[str, Any]) ->
         }
     ]
     with operation():
-        d = await db.control["nodes"].find_one_and_update(
-            {"_id": node_id}, update, {"seen_at": 1}, upsert=True, return_document=ReturnDocument.AFTER
+        reply = await db.control.command(
+            "findAndModify",
+            "nodes",
+            query={"_id": node_id},
+            update=update,
+            fields={"seen_at": 1, "drain_asked": 1, "resign_term": 1},
+            upsert=True,
+            new=True,
+            writeConcern=db.control.write_concern.document,
+            codec_options=db.control.codec_options,
         )
+        if (unconfirmed := reply.get("writeConcernError")) is not None:
+            raise WriteConcernError(str(unconfirmed.get("errmsg")), unconfirmed.get("code"), unconfirmed)
+    d = reply["value"]
     if d is None:
         raise InvariantBroken("an upsert returned no document")
-    return int(d["seen_at"])
+    return WrittenHeartbeat(int(d["seen_at"]), OperatorRequests(_asked_to_drain(d), _term_to_resign(d)))
+
+
+def _asked_to_drain(d: Document) -> bool:
+    return d.get("drain_asked") is True
+
+
+def _term_to_resign(d: Document) -> int:
+    return term if isinstance(term := d.get("resign_term"), int) else 0
 
 
 async def primary_clock_ms(db: Database) -> int | None:
@@ -98,7 +138,7 @@ async def primary_clock_ms(db: Database) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class NodeHeartbeat:
-    """What liveness and operator requests need of a heartbeat, whatever release wrote it."""
+    """What the other nodes need of a heartbeat, whatever release wrote it."""
 
     id: str
     rev: int
@@ -108,8 +148,6 @@ class NodeHeartbeat:
     """By how much the primary's clock is wrong, as this node sees it; None: it cannot tell (see `core.clock_vote`)."""
     drain_requested: bool = False
     """An operator has asked the node to drain."""
-    resign_term: int = 0
-    """An operator has asked the node to resign as leader of this term; 0: none has."""
 
 
 def _beat(d: Document) -> NodeHeartbeat:
@@ -120,8 +158,7 @@ def _beat(d: Document) -> NodeHeartbeat:
         clock_offset_ms=offset if isinstance(offset, int) else 0,
         host=str(d.get("host", d["_id"])),
         clock_vote=vote if isinstance(vote := d.get("clock_vote"), int) else None,
-        drain_requested=d.get("drain_asked") is True,
-        resign_term=term if isinstance(term := d.get("resign_term"), int) else 0,
+        drain_requested=_asked_to_drain(d),
     )
 
 
@@ -132,7 +169,7 @@ async def heartbeats(db: Database) -> list[NodeHeartbeat]:
 
 async def heartbeats_and_clock(db: Database) -> tuple[list[NodeHeartbeat], int | None]:
     """The same, and the primary's clock in ms when it began to read them; None: there is no document."""
-    fields: Document = dict.fromkeys(("rev", "clock_offset_ms", "host", "clock_vote", "drain_asked", "resign_term"), 1)
+    fields: Document = dict.fromkeys(("rev", "clock_offset_ms", "host", "clock_vote", "drain_asked"), 1)
     with operation():
         documents = await db.control["nodes"].find({}, {**fields, "now": "$$NOW"}).sort("_id", 1).to_list()
     return [_beat(d) for d in documents], int(documents[0]["now"]) if documents else None
@@ -153,7 +190,7 @@ async def delete(db: Database, node_id: str) -> None:
 
 
 async def request_drain(db: Database, node_id: str, now_ms: int, *, drain: bool) -> bool:
-    """Ask a node to drain, or take that back; it reads requests every 2 s. False if it has no heartbeat document."""
+    """Ask a node to drain, or take that back; it reads requests with its next heartbeat. False if it has no heartbeat document."""
     return await _request(db, node_id, {"drain_asked": drain}, "drain" if drain else "undrain", now_ms)
 
 

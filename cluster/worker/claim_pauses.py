@@ -4,18 +4,19 @@ That is in the database: the earliest `claimable_at` of all batches. So a node s
 share of the polls. A poll is a look at that instant, by the primary's clock, and no claim: an idle node claims nothing.
 New work is found in time, by these rules:
 
-- What a schedule owes is written `look-ahead - prefetch` (14 s) before it is claimable: seven times the longest sleep. So
-  every node has seen it by then, and wakes for it.
+- What a schedule owes is written `look-ahead - prefetch` (14 s) before it is claimable: three times the longest sleep,
+  with a short look-ahead too. So every node has seen it by then, and wakes for it.
 - What this process writes itself (runs by hand, messages, retries, releases, what its leader settles) it tells its
   claimers at once.
 - Retries that another node wrote and leases that end are in the database with their instants, as everything else.
 - What another node makes claimable at once, and does not claim itself, is found by a poll. The polls of all nodes together
-  come as often as those of two nodes, twice a second, until there are four of them; then each polls every two seconds.
+  come as often as those of two nodes, twice a second, until there are seven of them; then each polls every 3.5 seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
 
 SHORTEST_SLEEP = 1.0
-LONGEST_SLEEP = 2.0
+LONGEST_SLEEP = 3.5
+POLLS_AHEAD = 4
+"""Of so many sleeps, all together, before it is claimable what a schedule owes is seen; each may be a fifth longer."""
 SPREAD_SECONDS = 0.05
 """The claimers of all nodes wake for one batch. A twentieth of the prefetch lets the first ones claim, and the others see it."""
 
@@ -34,9 +37,11 @@ SPREAD_SECONDS = 0.05
 class ClaimPauses:
     """The pauses of one node: one of its claimers looks when there will be something to claim, the others wait for it."""
 
-    def __init__(self, db: Database, clock: Clock) -> None:
+    def __init__(self, db: Database, clock: Clock, ahead_seconds: float = math.inf) -> None:
+        """`ahead_seconds`: so long before it is claimable what a schedule owes is written."""
         self._db = db
         self._clock = clock
+        self._longest = min(LONGEST_SLEEP, ahead_seconds / POLLS_AHEAD)
         self._nodes = 1
         self._looking = False
         self._claimed = asyncio.Event()
@@ -56,7 +61,7 @@ class ClaimPauses:
 
     def longest(self) -> float:
         """Seconds until the next poll, whatever there is to claim."""
-        return min(LONGEST_SLEEP, SHORTEST_SLEEP * max(1.0, self._nodes / 2))
+        return min(self._longest, SHORTEST_SLEEP * max(1.0, self._nodes / 2))
 
     async def pause(self, backoff: float, patience_ms: int = 0) -> bool:
         """Wait until a batch may be claimable; `backoff` seconds if there is one that this node could not claim.

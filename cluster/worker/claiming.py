@@ -13,6 +13,7 @@ from cluster.core.errors import StoreUnavailable
 from cluster.core.execution.model import Ending, Rescheduled
 from cluster.core.execution.planning import MAX_BATCH
 from cluster.core.lifecycle import State
+from cluster.core.timings import PREFETCH_MS
 from cluster.store import batches
 from cluster.store.batches import ClaimFilter
 from cluster.worker.claim import SUSPECT_AFTER, ClaimedBatch, Claimer
@@ -82,7 +83,7 @@ class Claiming:
         self._max_waiting = max_waiting
         self._max_unrecorded = max_unrecorded
         self.claimer = Claimer(context.db, context.clock, context.timings, context.node)
-        self.pauses = ClaimPauses(context.db, context.clock)
+        self.pauses = ClaimPauses(context.db, context.clock, context.timings.lookahead - PREFETCH_MS / 1000)
         self.order = ClaimOrder(context.node)
         self._judge = UnclaimedJudge(context, recorder)
         self._suspect = SuspectSlot()

@@ -17,7 +17,7 @@ import structlog
 from cluster.core.execution.batching import MAX_BODY_BYTES, BatchOptions, in_portions, make_batch
 from cluster.core.execution.planning import MAX_BATCH, group_by_host
 from cluster.core.lifecycle import State
-from cluster.core.limits.permits import batch_limit_key
+from cluster.core.limits.permits import sharing_key
 from cluster.store import batches, engine_jobs, executions, follow_ups, followed, history
 from cluster.store.mongo.codec import LARGE_BODY
 from cluster.store.mongo.operation import retry_while_unavailable
@@ -170,7 +170,7 @@ class Recorder:
         await executions.delete_final(self._db, {(batch.id, batch.token): sorted(unreadable)})
 
     async def reschedule(self, moved: Sequence[Rescheduled], options: MoveOptions = AS_RETRY) -> int:
-        """Put executions under new batches, by lane, attempt, send time, limit and host.
+        """Put executions under new batches, by attempt, send time, limit and host.
 
         Returns how many this node did not hold any more.
         """
@@ -178,12 +178,12 @@ class Recorder:
         for m in moved:
             # Released executions keep their send times, of which a late batch has many.
             at = m.send_ms if options.claimable_ms is None else None
-            limit_key = m.execution.limit_key if options.by_limit else batch_limit_key(m.execution.limit_key)
-            key: tuple[object, ...] = (m.execution.lane, len(m.attempts), at, limit_key)
+            limit_key = m.execution.limit_key if options.by_limit else sharing_key(m.execution.limit_key)
+            key: tuple[object, ...] = (len(m.attempts), at, limit_key)
             groups[(*key, m.execution.id) if options.one_per_batch else key].append(m)
         lost = 0
         for group in groups.values():
-            for _, share in group_by_host(group, _host):
+            for share in group_by_host(group, _host):
                 for start in range(0, len(share), MAX_BATCH):
                     lost += await self._move(share[start : start + MAX_BATCH], options)
         return lost

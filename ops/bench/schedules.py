@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from ops.bench.testbed import Cluster, Testbed
 
 SETTLE_SECONDS = 90
-FIRST_AFTER = 35
-"""The first is due so long (s) after the import begins, for each 100,000 jobs."""
+SAMPLE = 20
+"""The first is due when all are settled. How long that takes, a part of them tells, one in so many, that is imported before."""
+LEAD, LEAST_LEAD = 1.3, 10
+"""So many times as long as the sample says, and so many seconds at least."""
 LATE_SECONDS = 20
 """So long after the last one is due the case waits for what is late."""
 IMPORT_SECONDS = 75
@@ -48,7 +50,8 @@ def once(testbed: Testbed, size: int) -> list[Row]:
 
 
 def _one_minute(cluster: Cluster, name: str, size: int, job: Callable[[int, str], dict[str, Any]]) -> Row:
-    first = (database_now(cluster) + timedelta(seconds=5 + FIRST_AFTER * size / 100_000)).replace(microsecond=0)
+    lead = timedelta(seconds=_lead(cluster, size, job))
+    first = (database_now(cluster) + lead).replace(microsecond=0)
     last = first + timedelta(seconds=60)
 
     def at(n: int) -> str:
@@ -87,6 +90,15 @@ def _one_minute(cluster: Cluster, name: str, size: int, job: Callable[[int, str]
         **cpu_per_execution(spent, done),
         **fields,
     )
+
+
+def _lead(cluster: Cluster, size: int, job: Callable[[int, str], dict[str, Any]]) -> float:
+    """Seconds within which so many of these jobs are imported and settled."""
+    later = (database_now(cluster) + timedelta(hours=2)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    began = time.monotonic()
+    cluster.load(job(size + n, later) for n in range(max(1, size // SAMPLE)))
+    wait_for(cluster.settled, SETTLE_SECONDS, "the sample was not settled")
+    return LEAST_LEAD + LEAD * SAMPLE * (time.monotonic() - began)
 
 
 def definitions(testbed: Testbed, size: int, distinct: int) -> Row:

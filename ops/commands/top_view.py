@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.core.errors import StoreUnavailable
+from cluster.loops import cancel_and_wait
 from ops.support.output import duration, printable
 
 if TYPE_CHECKING:
@@ -71,31 +72,42 @@ class _Latest:
 
 
 async def watch(read: Callable[[], Awaitable[Snapshot]], interval: float, console: Console) -> None:
-    """Read and show a snapshot every `interval` seconds, until cancelled. Without a terminal, each one is printed."""
+    """Read and show a snapshot every `interval` seconds, until SIGINT or SIGTERM. Without a terminal, each one is printed.
+
+    A signal is noted and not thrown into what runs: on Python 3.11 `wait_for`, which the driver uses, loses a cancellation
+    that arrives together with the result it waits for.
+    """
     latest = _Latest()
     loop = asyncio.get_running_loop()
-    this = asyncio.current_task()
-    assert this is not None
-    loop.add_signal_handler(signal.SIGTERM, this.cancel)  # end in order, so that the terminal is restored
+    ended = asyncio.Event()
+
+    def end() -> None:
+        ended.set()
+        latest.changed.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):  # it ends in order, so that the terminal is restored
+        loop.add_signal_handler(number, end)
     refreshing = asyncio.create_task(latest.refresh(read, interval))
     refreshing.add_done_callback(lambda _: latest.changed.set())
     try:
         if not console.is_terminal:
-            while not refreshing.done():
+            while not (refreshing.done() or ended.is_set()):
                 await latest.changed.wait()
                 latest.changed.clear()
                 console.print(latest.view(None))
         else:
             loop.add_signal_handler(signal.SIGWINCH, latest.changed.set)
             with Live(latest.view(None), console=console, screen=True, auto_refresh=False) as live:
-                while not refreshing.done():
+                while not (refreshing.done() or ended.is_set()):
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(latest.changed.wait(), REDRAW_SECONDS)
+                        async with asyncio.timeout(REDRAW_SECONDS):
+                            await latest.changed.wait()
                     latest.changed.clear()
                     live.update(latest.view(console.size.height), refresh=True)
-        refreshing.result()
+        if refreshing.done():
+            refreshing.result()
     finally:
-        refreshing.cancel()
+        await cancel_and_wait([refreshing])
 
 
 def render(snapshot: Snapshot, height: int | None = None) -> RenderableType:

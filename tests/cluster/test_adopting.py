@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cluster.core.execution.planning import plan_batches
+from cluster.core.execution.planning import SHARED_BATCHES, plan_batches
 from cluster.core.ids import execution_id
 from cluster.store import batches, engine_jobs, enqueue, executions
 from cluster.store.batches import ClaimFilter
@@ -163,3 +163,20 @@ async def test_what_another_leader_adopts_meanwhile_has_its_batches(
     assert all(e["batch"].startswith("dead-") and e["_id"] in listed[e["batch"]] for e in found)
     await run_dry(worker(database, answering(200)))
     assert [h["state"] for h in await rows(database, "history")] == ["succeeded"] * SECONDS
+
+
+async def test_what_many_hosts_owe_is_adopted_in_batches_that_they_share(database: Database) -> None:
+    """A thousand jobs with a host each, changed together, are no thousand batches."""
+    names = [f"j{n}" for n in range(40)]
+    await owed(database, *names)
+    for i, name in enumerate(names):
+        await database.api["jobs"].update_one({"_id": name}, {"$set": {"host": f"h{i}:80", "schedule_version": "v2"}})
+    jobs = (await engine_jobs.get_schedules(database, names)).values()
+    plan = plan_batches([(job, [DUE]) for job in jobs], 2, new_id)
+    assert (await insert_owed(database, plan.executions, plan.batches, new_id)).adopted == len(names)
+    adopted = await rows(database, "executions")
+    assert {e["schedule_version"] for e in adopted} == {"v2"}
+    assert len({e["batch"] for e in adopted}) == SHARED_BATCHES
+    sent = answering(200)
+    await run_dry(worker(database, sent))
+    assert len(await rows(database, "history")) == len(names)

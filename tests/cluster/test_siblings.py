@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cluster.clock import Clock
-from cluster.core.execution.planning import MAX_BATCH
+from cluster.core.execution.model import JobSchedule
+from cluster.core.execution.planning import MAX_BATCH, plan_batches
+from cluster.core.ids import lane_of
 from cluster.core.timings import Timings
 from cluster.leader.elector import Elector
 from cluster.siblings import Siblings
 from cluster.store import batches, leases
 from cluster.store.batches import ClaimFilter
+from cluster.store.enqueue import insert_owed
 from tests.support.engine import check_books, rows, worker
-from tests.support.workers import answering, owed, run_dry
+from tests.support.workers import DUE, answering, owed, run_dry
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
@@ -166,3 +169,22 @@ async def test_another_leader_is_not_taken_over_from_because_a_sibling_has_ended
     await siblings(database, ["dead"], elector=heir).turn()
     assert await heir.step() is None
     assert (await leases.read(database)).holder == "elsewhere"
+
+
+async def test_what_no_limit_holds_is_released_at_once_whatever_it_was_due_with(database: Database) -> None:
+    """Hundreds of hosts, and a few jobs with limits of their own: these alone keep their leases."""
+    hosts = [f"h{i}.example:80" for i in range(200)]
+    jobs = [
+        JobSchedule(
+            f"j{i}", "k", "v", 0, None, None, lane_of(h), 0, host=h, limit_key=f"j:j{i}" if i % 50 == 0 else None
+        )
+        for i, h in enumerate(hosts)
+    ]
+    names = iter(range(1000))
+    plan = plan_batches([(j, [DUE]) for j in jobs], 2, lambda: f"b{next(names)}")
+    await insert_owed(database, plan.executions, plan.batches, lambda: "n")
+    while await batches.claim(database, "dead", 10, ClaimFilter(), 5) is not None:
+        pass
+    await siblings(database, ["dead"]).turn()
+    kept = [i for b in await batches.owned_by(database, "dead") for i in b.ids]
+    assert sorted(kept) == sorted(e.id for e in plan.executions if e.limit_key is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -112,8 +113,9 @@ async def test_a_jump_of_the_databases_clock_stops_reclaiming(
         assert not node.worker.context.reclaim_pause.active
         real = nodes.write_heartbeat
 
-        async def ahead(*args: Any) -> int:
-            return await real(*args) + JUMP_MS + 1000
+        async def ahead(*args: Any) -> nodes.WrittenHeartbeat:
+            written = await real(*args)
+            return replace(written, now_ms=written.now_ms + JUMP_MS + 1000)
 
         monkeypatch.setattr(nodes, "write_heartbeat", ahead)
         await eventually(lambda: _cautious(node), 5)

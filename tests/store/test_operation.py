@@ -29,6 +29,8 @@ INTERRUPTED = {"code": 11602, "codeName": "InterruptedDueToReplStateChange", "er
         (ServerSelectionTimeoutError("no primary"), StoreUnavailable),
         (AutoReconnect("closed"), OutcomeUnknown),
         (ExecutionTimeout("too long"), OutcomeUnknown),
+        (OperationFailure("interrupted: the storage changes", 262), OutcomeUnknown),
+        (OperationFailure("a host cannot be reached", 6), OutcomeUnknown),
         (WTimeoutError("waiting for replication timed out", 64, {}), OutcomeUnknown),
         (WriteConcernError("operation was interrupted", 11602, INTERRUPTED), OutcomeUnknown),
         (BulkWriteError({"writeErrors": [], "writeConcernErrors": [INTERRUPTED]}), OutcomeUnknown),

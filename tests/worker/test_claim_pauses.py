@@ -146,14 +146,20 @@ async def test_a_node_that_shuts_down_does_not_wait_for_its_claimers(database: D
     assert database.upcoming._listeners == []
 
 
-def test_the_polls_of_many_nodes_come_as_often_as_those_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_polls_of_many_nodes_come_as_often_as_those_of_two(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And what a schedule owes is written long before the longest sleep is over."""
     monkeypatch.undo()
-    pauses = ClaimPauses.__new__(ClaimPauses)
+    ahead = Timings().lookahead - PREFETCH_MS / 1000
+    pauses = ClaimPauses(database, Clock(), ahead)
     rates = {}
-    for nodes in (1, 2, 4, 8, 32):
+    for nodes in (1, 2, 4, 7, 14, 35):
         pauses.share_with(nodes)
         rates[nodes] = nodes / pauses.longest()
-    assert rates == {1: 1, 2: 2, 4: 2, 8: 4, 32: 16}
-    ahead = Timings().lookahead - PREFETCH_MS / 1000
-    assert ahead / 5 > claim_pauses.LONGEST_SLEEP * 1.2
+    assert rates == {1: 1, 2: 2, 4: 2, 7: 2, 14: 4, 35: 10}
+    assert ahead / 3 > pauses.longest() * 1.2
+    short = Timings.from_settings(leader_lease=2, lookahead=5, batch_lease=5).lookahead - PREFETCH_MS / 1000
+    pauses = ClaimPauses(database, Clock(), short)
+    pauses.share_with(35)
+    assert short / 3 > pauses.longest() * 1.2

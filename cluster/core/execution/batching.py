@@ -1,6 +1,6 @@
 """The only maker of a `Batch` from executions: a batch says of its members only what is true of all of them.
 
-A batch is the unit of leasing. Its members share the lane and the number of attempts made.
+A batch is the unit of leasing. Its members share the number of attempts made.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ DUE_NOW = BatchOptions(prefetch_ms=0)
 
 
 def make_batch(members: Sequence[Execution], options: BatchOptions = DEFAULT) -> Batch:
-    """The batch that these executions name: at least one, all of the same batch, lane and number of attempts.
+    """The batch that these executions name: at least one, all of the same batch and number of attempts.
 
-    It is to be sent when the first of them is.
+    It is to be sent when the first of them is, and has that one's lane, which operators see.
     """
     first = min(members, key=lambda e: e.send_ms)
     hosts = {e.host for e in members}

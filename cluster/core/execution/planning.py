@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, TypeVar
 
 from cluster.core.execution.batching import DEFAULT, DUE_NOW, BatchOptions, make_batch
 from cluster.core.execution.model import FIRST_CLAIM, FIRST_TOKEN, Execution
-from cluster.core.ids import execution_id, spread_ms
-from cluster.core.limits.permits import batch_limit_key
+from cluster.core.ids import LANES, execution_id, lane_of, spread_ms
+from cluster.core.limits.permits import sharing_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 MAX_BATCH = 128
 MIN_BATCH = 16
+SHARED_BATCHES = 16
+"""By so many buckets hosts with few executions share batches at most: few hosts each have their own, and many make no batch
+for each dozen of executions."""
 SHARING_NODES = 2
 """For so many nodes the executions of one second are divided. More nodes take turns: a batch costs what it costs, however few
 it holds."""
@@ -39,43 +42,46 @@ def batch_size(executions_per_group: int, nodes: int) -> int:
     return max(MIN_BATCH, min(MAX_BATCH, -(-executions_per_group // shares)))
 
 
-def group_by_host(items: Sequence[T], host: Callable[[T], str]) -> list[tuple[str, list[T]]]:
-    """The items grouped by host, so that a batch of one host can be held back. Hosts with few items share the group ''.
+def group_by_host(items: Sequence[T], host: Callable[[T], str]) -> list[list[T]]:
+    """The items grouped by host, so that a batch of one host can be held back. Hosts with few items share a group by lane.
 
-    With thousands of hosts a batch for each would cost more than it saves. The dispatcher checks each host anyway.
+    With thousands of hosts a batch for each, or for each lane of each second, would cost more than it saves: then several
+    lanes share one.
     """
     counts = Counter(host(i) for i in items)
     if len(counts) == 1:
-        return [(next(iter(counts)), list(items))]
-    groups: dict[str, list[T]] = {}
+        return [list(items)]
+    lanes = {name: lane_of(name) for name, count in counts.items() if count < MIN_BATCH}
+    buckets = LANES if len(set(lanes.values())) <= SHARED_BATCHES else SHARED_BATCHES
+    groups: defaultdict[str | int, list[T]] = defaultdict(list)
     for i in items:
         name = host(i)
-        groups.setdefault(name if counts[name] >= MIN_BATCH else "", []).append(i)
-    return list(groups.items())
+        groups[lanes[name] % buckets if name in lanes else name].append(i)
+    return list(groups.values())
 
 
 def plan_batches(
     owed: Iterable[tuple[JobSchedule, Sequence[int]]], nodes: int, new_id: Callable[[], str], *, late: bool = False
 ) -> Plan:
-    """Executions for `(job, due instants)` pairs, in batches of one send second, lane and queue.
+    """Executions for `(job, due instants)` pairs, in batches of one send second and queue.
 
     `late`: batches of late work have many send seconds, in order of due time: they are sent as soon as they are claimed.
     `new_id` makes batch ids. The due instants must be those that the job owes.
     """
     # (send, due, job): executions are made last, when the batch they name is known.
-    groups: defaultdict[tuple[int, int, str], list[tuple[int, int, JobSchedule]]] = defaultdict(list)
+    groups: defaultdict[tuple[int, str], list[tuple[int, int, JobSchedule]]] = defaultdict(list)
     for job, dues in owed:
         spread = spread_ms(job.id, job.spread_seconds)
         for due in dues:
             send = due + spread
-            groups[0 if late else send // 1000, job.lane, batch_limit_key(job.limit_key) or ""].append((send, due, job))
+            groups[0 if late else send // 1000, sharing_key(job.limit_key)].append((send, due, job))
     made = Plan([], [])
     options = BatchOptions(late=late, caught_up=late)
     for _, group in sorted(groups.items(), key=itemgetter(0)):
         if late:
             group.sort(key=itemgetter(0))
         size = MAX_BATCH if late else batch_size(len(group), nodes)
-        for _, share in group_by_host(group, _host):
+        for share in group_by_host(group, _host):
             for start in range(0, len(share), size):
                 members = _executions(share[start : start + size], new_id())
                 made.executions.extend(members)
@@ -84,24 +90,38 @@ def plan_batches(
 
 
 def plan_messages(messages: Sequence[Execution], nodes: int, new_id: Callable[[], str], now_ms: int) -> Plan:
-    """The batches of messages, by send second, lane and queue; and the messages, each with the batch that it names.
+    """The batches of messages, by send second and queue; and the messages, each with the batch that it names.
 
     Those that are due by now share batches, which are claimable at once.
     """
-    groups: defaultdict[tuple[int, int, str], list[Execution]] = defaultdict(list)
+    groups: defaultdict[tuple[int, str], list[Execution]] = defaultdict(list)
     for e in messages:
         second = 0 if e.send_ms <= now_ms else e.send_ms // 1000
-        groups[second, e.lane, batch_limit_key(e.limit_key) or ""].append(e)
+        groups[second, sharing_key(e.limit_key)].append(e)
     made = Plan([], [])
-    for (second, *_), group in sorted(groups.items(), key=itemgetter(0)):
-        size = batch_size(len(group), nodes)
-        for _, share in group_by_host(group, lambda e: e.host):
-            for start in range(0, len(share), size):
-                name = new_id()
-                members = [replace(e, batch=name) for e in share[start : start + size]]
-                made.executions.extend(members)
-                made.batches.append(make_batch(members, DEFAULT if second else DUE_NOW))
+    for (second, _), group in sorted(groups.items(), key=itemgetter(0)):
+        _add(made, group, batch_size(len(group), nodes), new_id, DEFAULT if second else DUE_NOW)
     return made
+
+
+def plan_requested(executions: Iterable[Execution], new_id: Callable[[], str]) -> Plan:
+    """The batches of executions that were asked for in number, by queue: late work, claimable at once."""
+    groups: defaultdict[str, list[Execution]] = defaultdict(list)
+    for e in executions:
+        groups[sharing_key(e.limit_key)].append(e)
+    made = Plan([], [])
+    for group in groups.values():
+        _add(made, group, MAX_BATCH, new_id, BatchOptions(prefetch_ms=0, late=True))
+    return made
+
+
+def _add(made: Plan, group: Sequence[Execution], size: int, new_id: Callable[[], str], options: BatchOptions) -> None:
+    for share in group_by_host(group, attrgetter("host")):
+        for start in range(0, len(share), size):
+            name = new_id()
+            members = [replace(e, batch=name) for e in share[start : start + size]]
+            made.executions.extend(members)
+            made.batches.append(make_batch(members, options))
 
 
 def _host(owed: tuple[int, int, JobSchedule]) -> str:

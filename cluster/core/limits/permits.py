@@ -46,10 +46,18 @@ def limit_key_of(job_id: str, queue: str | None, limits: Limits) -> str | None:
 
 
 def batch_limit_key(limit_key: str | None) -> str | None:
-    """The limit key that a batch has for itself: only a queue's. A job with limits of its own shares batches with other
+    """The limit key that a batch has for itself: only a queue's. A job with limits of its own shares batches with other such
     jobs until it has to wait.
     """
     return limit_key if limit_key is not None and limit_key.startswith(QUEUE_PREFIX) else None
+
+
+def sharing_key(limit_key: str | None) -> str:
+    """Executions share batches if this is the same: what no limit holds, what a queue's does, what a job's own does.
+
+    What a limit may hold keeps the lease of its batch when its node ends (`siblings`); so what none holds is not with it.
+    """
+    return JOB_PREFIX if limit_key is not None and limit_key.startswith(JOB_PREFIX) else limit_key or ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,24 +30,21 @@ CODEC_OPTIONS: CodecOptions[Document] = CodecOptions(tz_aware=True, datetime_con
 """Dates are decoded as `DatetimeMS`, whose `int()` is an instant in ms: no datetime objects on the hot path."""
 
 
-HEARTBEAT_MS = 5000
-API_HEARTBEAT_MS = 10_000
+HEARTBEAT_MS = 10_000
 """The questions of a client whether its members are there are a third of what an idle node asks of MongoDB. They are asked
 in streaming mode: a member answers at once when it was elected or stepped down, and one that was killed closes its
 connections. So only a member that is frozen or cut off is noticed by them, within these ms and two seconds. MongoDB itself
-takes ten seconds to elect another one in its place, and the new one tells at once that it was elected.
+takes as long to elect another one in its place, and the new one tells at once that it was elected.
 """
 
 
-def _client(
-    uri: str, appname: str, timeout_ms: int, *, pool: int, heartbeat_ms: int = HEARTBEAT_MS
-) -> AsyncMongoClient[Document]:
+def _client(uri: str, appname: str, timeout_ms: int, *, pool: int) -> AsyncMongoClient[Document]:
     return AsyncMongoClient(
         uri,
         appname=appname,
         timeoutMS=timeout_ms,
         connectTimeoutMS=2000,
-        heartbeatFrequencyMS=heartbeat_ms,
+        heartbeatFrequencyMS=HEARTBEAT_MS,
         serverSelectionTimeoutMS=5000,
         maxIdleTimeMS=60000,
         maxPoolSize=pool,
@@ -75,7 +72,7 @@ class Database:
         clients = (
             _client(uri, f"horae/{node}/control", 2000, pool=8),
             _client(uri, f"horae/{node}/work", 15000, pool=32),
-            _client(uri, f"horae/{node}/api", 5000, pool=32, heartbeat_ms=API_HEARTBEAT_MS),
+            _client(uri, f"horae/{node}/api", 5000, pool=32),
         )
         handles = [
             client.get_database(

@@ -36,6 +36,9 @@ log = structlog.get_logger()
 _UNCERTAIN = (ConnectionFailure, ExecutionTimeout, WriteConcernError)
 """Errors after which an operation may or may not have been applied. A write concern error means that a write was applied,
 but that no majority confirmed it in time or the primary stepped down: it may still be rolled back."""
+_MAY_BE_REPEATED = frozenset({6, 7, 89, 91, 134, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
+"""The codes of errors of a member that stops, steps down, or loses its connections: those of which MongoDB says that a write
+may be repeated. It says so itself, by a label, only of writes that the driver would have repeated."""
 DUPLICATE_KEY = 11000
 ONE_REPLY = 10_000
 """The `batch_size` of a read that comes in one reply: by default the driver asks a second time for what follows 101
@@ -96,7 +99,7 @@ def _store_error(exc: PyMongoError) -> StoreError:
         return StoreUnavailable(f"no primary could be reached in time ({_first_cause(exc)})")
     if isinstance(exc, InvalidOperation) and "after close" in str(exc):
         return StoreUnavailable("this node is shutting down and has closed its connections to the database")
-    if isinstance(exc, _UNCERTAIN) or exc.timeout or exc.has_error_label("RetryableWriteError") or _lost_concern(exc):
+    if isinstance(exc, _UNCERTAIN) or exc.timeout or _may_be_repeated(exc) or _lost_concern(exc):
         return OutcomeUnknown(_reason(exc))
     return StoreError(_reason(exc))
 
@@ -105,6 +108,12 @@ def _first_cause(exc: PyMongoError) -> str:
     """The errors of the servers that were tried (refused, unknown name, certificate), without the topology description."""
     text = str(exc).partition(", Timeout: ")[0]
     return re.sub(r" \(configured timeouts: [^)]*\)", "", text)[:200]
+
+
+def _may_be_repeated(exc: PyMongoError) -> bool:
+    return exc.has_error_label("RetryableWriteError") or (
+        isinstance(exc, OperationFailure) and exc.code in _MAY_BE_REPEATED
+    )
 
 
 def _lost_concern(exc: PyMongoError) -> bool:
