@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from cluster.core.limits.circuit_breaker import FEW_JOBS, Admission
@@ -21,6 +22,8 @@ BEHIND_SECONDS = 4.0
 """So much longer than for a slow host an execution waits for one that answers quickly."""
 LOOK_SECONDS = 0.05
 """How often all hosts are looked at; the host of a request that ended is looked at at once."""
+OTHERS_PER_LOOK = 2
+"""So many others are looked at with it, in turns: hundreds of hosts, with an execution each, wait for each other's slots."""
 
 
 class HostQueues:
@@ -86,7 +89,9 @@ class HostQueues:
         return len(queue) if queue and self.takes_turns(host, self._clock.monotonic()) else 0
 
     def start_waiting(self, host: str | None) -> None:
-        """A slot is free: start the executions that wait longest for this host, and now and then (None: now) for any."""
+        """A slot is free: start the executions that wait longest for this host and the next ones, and now and then (None: now)
+        for any.
+        """
         if not self._queues:
             return
         now = self._clock.monotonic()
@@ -94,8 +99,10 @@ class HostQueues:
             self._looked_at = now
             for name in list(self._queues):
                 self._start_waiting_for(name, now)
-        else:
-            self._start_waiting_for(host, now)
+            return
+        self._start_waiting_for(host, now)
+        for name in list(islice(self._queues, OTHERS_PER_LOOK)):
+            self._start_waiting_for(name, now)  # puts the host behind the others, if more is left for it
 
     def _start_waiting_for(self, host: str, now: float) -> None:
         queue = self._queues.pop(host, None)

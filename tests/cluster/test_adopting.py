@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cluster.core.execution.planning import SHARED_BATCHES, plan_batches
+from cluster.core.execution.planning import plan_batches
 from cluster.core.ids import execution_id
 from cluster.store import batches, engine_jobs, enqueue, executions
 from cluster.store.batches import ClaimFilter
@@ -176,7 +176,7 @@ async def test_what_many_hosts_owe_is_adopted_in_batches_that_they_share(databas
     assert (await insert_owed(database, plan.executions, plan.batches, new_id)).adopted == len(names)
     adopted = await rows(database, "executions")
     assert {e["schedule_version"] for e in adopted} == {"v2"}
-    assert len({e["batch"] for e in adopted}) == SHARED_BATCHES
+    assert len({e["batch"] for e in adopted}) == 1
     sent = answering(200)
     await run_dry(worker(database, sent))
     assert len(await rows(database, "history")) == len(names)

@@ -253,3 +253,34 @@ async def _released(db: Database, count: int) -> bool:
 
 async def _recorded(db: Database, count: int) -> bool:
     return await db.api["history"].count_documents({}) == count
+
+
+@pytest.mark.parametrize("hanging", [0, 3], ids=["all answer", "three hang"])
+async def test_many_hosts_wait_for_each_others_slots_and_for_no_look(
+    database: Database, monkeypatch: pytest.MonkeyPatch, *, hanging: int
+) -> None:
+    """More hosts than slots, with an execution each: each request that ends starts the next one. What waits for a host that
+    hangs stands in nobody's way."""
+    monkeypatch.setattr(host_queues, "LOOK_SECONDS", float("inf"))
+    forever, claimed = asyncio.Event(), asyncio.Event()
+
+    async def target(request: httpx.Request) -> httpx.Response:
+        await (forever if request.url.host.startswith("hangs") else claimed).wait()
+        return httpx.Response(200)
+
+    w = worker(database, target, slots=32)
+    for n in range(hanging):
+        await owed(database, *(f"s{n}-{i}" for i in range(12)), batch=f"s{n}", url=f"http://hangs{n}.example/")
+        assert await w.claiming.claim_once()
+    if hanging:
+        await eventually(lambda: _true(w.context.slots.in_flight == 16), 5, "half of the slots to hang")
+    for n in range(60):
+        await owed(database, f"q{n}", batch=f"q{n}", url=f"http://quick{n}.example/")
+        assert await w.claiming.claim_once()
+    await eventually(lambda: _true(w.context.slots.in_flight == 28), 5, "all slots but those of hosts that are trusted")
+    claimed.set()
+    await eventually(lambda: _true(len(w.context.records) == 60), 5, "all that can be sent")
+    forever.set()
+    await eventually(lambda: _true(len(w.context.records) == 60 + 12 * hanging), 5, "the others when they may")
+    await record_all(w)
+    await w.dispatcher.close()

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 MAX_BATCH = 128
 MIN_BATCH = 16
-SHARED_BATCHES = 16
-"""By so many buckets hosts with few executions share batches at most: few hosts each have their own, and many make no batch
-for each dozen of executions."""
+FEW_LANES = 16
+"""Hosts of so many lanes, with few executions each, share no batch beyond their lane."""
+SHARED_SIZE = 64
+"""Hosts of more lanes share batches of about so many executions. A claim costs a node and MongoDB some ms each, and what it
+brings is sent for a tenth of that: with batches of six, two nodes on two cores are behind at 1,000/s for good."""
 SHARING_NODES = 2
 """For so many nodes the executions of one second are divided. More nodes take turns: a batch costs what it costs, however few
 it holds."""
@@ -45,14 +47,15 @@ def batch_size(executions_per_group: int, nodes: int) -> int:
 def group_by_host(items: Sequence[T], host: Callable[[T], str]) -> list[list[T]]:
     """The items grouped by host, so that a batch of one host can be held back. Hosts with few items share a group by lane.
 
-    With thousands of hosts a batch for each, or for each lane of each second, would cost more than it saves: then several
-    lanes share one.
+    With hundreds of hosts a batch for each lane of each second would cost more than it saves: then several lanes share one.
     """
     counts = Counter(host(i) for i in items)
     if len(counts) == 1:
         return [list(items)]
     lanes = {name: lane_of(name) for name, count in counts.items() if count < MIN_BATCH}
-    buckets = LANES if len(set(lanes.values())) <= SHARED_BATCHES else SHARED_BATCHES
+    buckets = LANES
+    if len(set(lanes.values())) > FEW_LANES:
+        buckets = min(LANES, -(-sum(counts[name] for name in lanes) // SHARED_SIZE))
     groups: defaultdict[str | int, list[T]] = defaultdict(list)
     for i in items:
         name = host(i)

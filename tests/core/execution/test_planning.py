@@ -9,7 +9,7 @@ from cluster.core.execution.model import Execution, JobSchedule
 from cluster.core.execution.planning import (
     MAX_BATCH,
     MIN_BATCH,
-    SHARED_BATCHES,
+    SHARED_SIZE,
     group_by_host,
     plan_batches,
     plan_messages,
@@ -48,11 +48,11 @@ def test_ten_thousand_hosts_make_few_batches() -> None:
     jobs = [owing(i, f"h{i % 400}:1") for i in range(800)]
     names = iter(range(1000))
     planned = plan_batches([(j, [1000]) for j in jobs], 2, lambda: f"b{next(names)}")
-    assert len(planned.batches) == SHARED_BATCHES
+    assert len(planned.batches) == -(-800 // SHARED_SIZE)
     batches = {e.host: {x.batch for x in planned.executions if x.host == e.host} for e in planned.executions}
     assert all(len(b) == 1 for b in batches.values())
     messages = [of_host(i, f"h{i % 400}:1") for i in range(800)]
-    assert len(plan_messages(messages, 2, lambda: f"b{next(names)}", 0).batches) == SHARED_BATCHES
+    assert len(plan_messages(messages, 2, lambda: f"b{next(names)}", 0).batches) == -(-800 // SHARED_SIZE)
 
 
 def test_few_small_hosts_share_no_batch() -> None:
