@@ -37,8 +37,10 @@ log = structlog.get_logger()
 HEARTBEAT_SECONDS = 1.0
 MANY_NODES = 8
 """In a cluster of more nodes, those that do not lead take twice as long for each beat: what idle nodes cost MongoDB is mostly
-their heartbeats. One beat may still be late without its node being shown as silent (`nodes.SILENT_MS`). While the primary's
-clock is in doubt, all beat and vote as often as in a small cluster."""
+their heartbeats. One beat may still go unanswered without its node being shown as silent (`nodes.SILENT_MS`). While the primary's
+clock is in doubt, all beat and vote as often as in a small cluster; so they do with shorter leases than by default, of which
+other nodes ask for a third of one who is silent."""
+SHORT_LEASE_SECONDS = 6.0
 MISSED_HEARTBEATS = 4
 """A node whose heartbeat the database has not confirmed for so many beats is not ready."""
 WATCH_EVERY_BEATS = 2
@@ -78,6 +80,8 @@ class Heartbeat:
         self._shutting_down = False
         self._claiming = 1
         """How many nodes claim, with this one."""
+        self._blind_after = BLIND_SECONDS
+        """By the pace since the last reading (see `Liveness.observe`)."""
         self.clock_watch = ClockWatch(context.clock, platform.node(), context.timings.unclaimed_ms / 1000)
 
     @property
@@ -88,8 +92,19 @@ class Heartbeat:
     @property
     def seconds(self) -> float:
         """The time between two beats of this node."""
-        may_be_slow = self._context.elector.term is None and not self._clock.held_ms
-        return HEARTBEAT_SECONDS * (2 if self._claiming > MANY_NODES and may_be_slow else 1)
+        timings = self._context.timings
+        slow = (
+            self._claiming > MANY_NODES
+            and self._context.elector.term is None
+            and not self._clock.held_ms
+            and min(timings.leader_lease, timings.batch_lease) >= SHORT_LEASE_SECONDS
+        )
+        return HEARTBEAT_SECONDS * (2 if slow else 1)
+
+    @property
+    def seconds_after_failure(self) -> float:
+        """The time until the next beat after one that the database did not answer, which took up to two seconds."""
+        return HEARTBEAT_SECONDS / 2 if self.seconds > HEARTBEAT_SECONDS else HEARTBEAT_SECONDS
 
     @property
     def unheard(self) -> bool:
@@ -118,9 +133,9 @@ class Heartbeat:
             log.warning("clock_offset", offset_ms=self._clock.wall_offset_ms)
         if self._beats % WATCH_EVERY_BEATS == 0 or self._clock.held_ms:
             await self._watch_nodes()
+        await self._apply(requests)
         if self._beats % RULES_EVERY_BEATS == 0:
             await self._read_default_alert_rules()
-        await self._apply(requests)
         self._beats += 1
 
     async def _write(self) -> nodes.OperatorRequests:
@@ -151,11 +166,11 @@ class Heartbeat:
         heartbeats, now_ms = await nodes.heartbeats_and_clock(context.db)
         if now_ms is not None:  # it waited for no majority, so it bounds the clock as closely as `_read_clock`
             self._observe_clock(started, self._clock.monotonic(), now_ms)
-        blind = RARELY_READING_BLIND_SECONDS if self.seconds > HEARTBEAT_SECONDS else BLIND_SECONDS
-        context.liveness.observe(heartbeats, self._clock.monotonic(), blind)
+        context.liveness.observe(heartbeats, self._clock.monotonic(), self._blind_after)
         alive = context.liveness.live_nodes(self._clock.monotonic(), context.timings.batch_lease)
         claiming = {h.id for h in heartbeats if h.id in alive and not h.drain_requested} | {context.node_id}
         self._claiming = len(claiming)
+        self._blind_after = RARELY_READING_BLIND_SECONDS if self.seconds > HEARTBEAT_SECONDS else BLIND_SECONDS
         context.worker.share_with(claiming)
         context.elector.set_reserve(in_reserve=context.node_id not in first_candidates(claiming))
         await self._count_clock_votes(heartbeats)

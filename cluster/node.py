@@ -233,7 +233,7 @@ class Node:
             await self._beat()
         except StoreUnavailable as exc:
             log.warning("heartbeat_unavailable", error=str(exc))
-            return HEARTBEAT_SECONDS
+            return self.heartbeat.seconds_after_failure
         return self.heartbeat.seconds
 
     async def _beat(self) -> None:

@@ -74,7 +74,7 @@ class Siblings:
         released = 0
         for node in self._watched:
             for batch in await batches.owned_by(self._db, node):
-                # A batch names only the limit of a queue; a job with limits of its own shares batches with other jobs.
+                # A batch names only the limit of a queue; a job with limits of its own shares batches with such.
                 if batch.limit_key is not None or await executions.any_limited(self._db, batch.ids):
                     # The target may still be at work on what was in flight, which counts against `maxConcurrent`. Its
                     # permit counts until the lease ends, and so long the next request has to wait.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from cluster.core.errors import StoreUnavailable
 from cluster.core.execution.batching import BatchOptions, in_portions, make_batch
 from cluster.core.execution.model import FIRST_CLAIM
-from cluster.core.execution.planning import MAX_BATCH, group_by_host
+from cluster.core.execution.planning import MAX_BATCH, split_by_host
 from cluster.core.limits.permits import sharing_key
 from cluster.store import batches, claimable_batches, engine_jobs, executions, history
 
@@ -200,9 +200,8 @@ def _small(
 ) -> Iterator[tuple[K, Sequence[Execution]]]:
     """The groups by host, in pieces that fit into a batch."""
     for key, group in groups.items():
-        for share in group_by_host(group, host):
-            for start in range(0, len(share), MAX_BATCH):
-                yield key, share[start : start + MAX_BATCH]
+        for share in split_by_host(group, host, MAX_BATCH):
+            yield key, share
 
 
 async def repair_batches(

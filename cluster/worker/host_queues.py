@@ -23,7 +23,7 @@ BEHIND_SECONDS = 4.0
 LOOK_SECONDS = 0.05
 """How often all hosts are looked at; the host of a request that ended is looked at at once."""
 OTHERS_PER_LOOK = 2
-"""So many others are looked at with it, in turns: hundreds of hosts, with an execution each, wait for each other's slots."""
+"""So many others are looked at with it: hundreds of hosts, with an execution each, wait for each other's slots."""
 
 
 class HostQueues:
@@ -102,15 +102,23 @@ class HostQueues:
             return
         self._start_waiting_for(host, now)
         for name in list(islice(self._queues, OTHERS_PER_LOOK)):
-            self._start_waiting_for(name, now)  # puts the host behind the others, if more is left for it
+            if name == host:
+                continue
+            allowed = self._breakers.admission(name) is Admission.ALLOW  # a probe is drawn by lot, and not so often
+            if allowed and self._slots.waits_its_turn(name, now):
+                return
+            if allowed and self._slots.has_room(name, now):
+                self._start_waiting_for(name, now, most=1)
+            if name in self._queues:
+                self._queues[name] = self._queues.pop(name)  # behind the others
 
-    def _start_waiting_for(self, host: str, now: float) -> None:
+    def _start_waiting_for(self, host: str, now: float, most: int = STARTS_PER_LOOK) -> None:
         queue = self._queues.pop(host, None)
         if queue is None:
             return
         started = 0
         passed_by: list[ReadyExecution] = []
-        while queue and started < STARTS_PER_LOOK:
+        while queue and started < most:
             if queue[0].execution.id not in queue[0].held.waiting:
                 queue.popleft()
                 continue

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cluster.core.execution.batching import MAX_BODY_BYTES, BatchOptions, in_portions, make_batch
-from cluster.core.execution.planning import MAX_BATCH, group_by_host
+from cluster.core.execution.planning import MAX_BATCH, split_by_host
 from cluster.core.lifecycle import State
 from cluster.core.limits.permits import sharing_key
 from cluster.store import batches, engine_jobs, executions, follow_ups, followed, history
@@ -183,9 +183,8 @@ class Recorder:
             groups[(*key, m.execution.id) if options.one_per_batch else key].append(m)
         lost = 0
         for group in groups.values():
-            for share in group_by_host(group, _host):
-                for start in range(0, len(share), MAX_BATCH):
-                    lost += await self._move(share[start : start + MAX_BATCH], options)
+            for share in split_by_host(group, _host, MAX_BATCH):
+                lost += await self._move(share, options)
         return lost
 
     async def _move(self, group: Sequence[Rescheduled], options: MoveOptions) -> int:

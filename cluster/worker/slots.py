@@ -44,6 +44,10 @@ class Slots:
         """Whether one more request to this host may start. `now`: monotonic seconds; `body_bytes`: of a large body."""
         return self._hosts.has_room(host, now) and (not body_bytes or self._fits(host, now, body_bytes))
 
+    def waits_its_turn(self, host: str, now: float) -> bool:
+        """Whether this host gets the next slot that comes free: it was not slow, and others use all that it could have."""
+        return not self.available() or self._hosts.waits_its_turn(host, now)
+
     def _fits(self, host: str, now: float, body_bytes: int) -> bool:
         if not self.body_bytes:
             return True

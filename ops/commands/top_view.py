@@ -19,6 +19,7 @@ from ops.support.output import duration, printable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from types import FrameType
 
     from rich.console import Console, JustifyMethod, RenderableType
 
@@ -74,26 +75,34 @@ class _Latest:
 async def watch(read: Callable[[], Awaitable[Snapshot]], interval: float, console: Console) -> None:
     """Read and show a snapshot every `interval` seconds, until SIGINT or SIGTERM. Without a terminal, each one is printed.
 
-    A signal is noted and not thrown into what runs: on Python 3.11 `wait_for`, which the driver uses, loses a cancellation
-    that arrives together with the result it waits for.
+    The first signal is noted and not thrown into what runs: on Python 3.11 `wait_for`, which the driver uses, loses a
+    cancellation that arrives together with the result it waits for. A second one ends what has not ended by then.
     """
     latest = _Latest()
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
+    asked: list[int] = []
 
     def end() -> None:
         ended.set()
         latest.changed.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):  # it ends in order, so that the terminal is restored
-        loop.add_signal_handler(number, end)
+    def ask(number: int, _: FrameType | None) -> None:
+        asked.append(number)
+        if len(asked) > 1:
+            raise KeyboardInterrupt
+        loop.call_soon_threadsafe(end)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     refreshing = asyncio.create_task(latest.refresh(read, interval))
     refreshing.add_done_callback(lambda _: latest.changed.set())
     try:
         if not console.is_terminal:
-            while not (refreshing.done() or ended.is_set()):
+            while not refreshing.done():
                 await latest.changed.wait()
                 latest.changed.clear()
+                if ended.is_set():
+                    break
                 console.print(latest.view(None))
         else:
             loop.add_signal_handler(signal.SIGWINCH, latest.changed.set)
@@ -108,6 +117,10 @@ async def watch(read: Callable[[], Awaitable[Snapshot]], interval: float, consol
             refreshing.result()
     finally:
         await cancel_and_wait([refreshing])
+        if not refreshing.cancelled():
+            refreshing.exception()  # it was shown, or came as this ended
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def render(snapshot: Snapshot, height: int | None = None) -> RenderableType:

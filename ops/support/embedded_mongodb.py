@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 WATCH_SECONDS = 1.0
 CACHE_GB = 1.0
 PORT_SECONDS = 2.0

@@ -29,9 +29,26 @@ def test_a_signal_that_comes_with_new_data_is_not_lost(number: signal.Signals, t
             os.kill(os.getpid(), number)
         raise StoreUnavailable("MongoDB is away")
 
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        asyncio.run(watch(read, 0.0, Console(file=io.StringIO(), force_terminal=terminal, width=80, height=24)))
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    shown = io.StringIO()
+    asyncio.run(watch(read, 0.0, Console(file=shown, force_terminal=terminal, width=80, height=24)))
     assert 3 <= reads < 50
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+    if not terminal:
+        assert shown.getvalue().count("UNAVAILABLE") == 2, "one for each that was read before the signal"
+
+
+def test_a_second_signal_ends_what_the_first_one_has_not() -> None:
+    """A terminal that takes no output, a database that does not answer."""
+    never = asyncio.Event()
+
+    async def read() -> dict[str, Any]:
+        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            await never.wait()
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(watch(read, 0.0, Console(file=io.StringIO(), force_terminal=False)))

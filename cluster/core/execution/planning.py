@@ -13,7 +13,7 @@ from cluster.core.ids import LANES, execution_id, lane_of, spread_ms
 from cluster.core.limits.permits import sharing_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from cluster.core.execution.model import Batch, JobSchedule
 
@@ -23,7 +23,7 @@ MIN_BATCH = 16
 FEW_LANES = 16
 """Hosts of so many lanes, with few executions each, share no batch beyond their lane."""
 SHARED_SIZE = 64
-"""Hosts of more lanes share batches of about so many executions. A claim costs a node and MongoDB some ms each, and what it
+"""Hosts of more lanes share batches of about so many executions, if there are so many. A claim costs a node and MongoDB some ms each, and what it
 brings is sent for a tenth of that: with batches of six, two nodes on two cores are behind at 1,000/s for good."""
 SHARING_NODES = 2
 """For so many nodes the executions of one second are divided. More nodes take turns: a batch costs what it costs, however few
@@ -44,23 +44,27 @@ def batch_size(executions_per_group: int, nodes: int) -> int:
     return max(MIN_BATCH, min(MAX_BATCH, -(-executions_per_group // shares)))
 
 
-def group_by_host(items: Sequence[T], host: Callable[[T], str]) -> list[list[T]]:
-    """The items grouped by host, so that a batch of one host can be held back. Hosts with few items share a group by lane.
+def split_by_host(items: Sequence[T], host: Callable[[T], str], size: int) -> Iterator[Sequence[T]]:
+    """The items of each batch, in their order. A host with many has batches of its own, of at most `size`, so that they can be
+    held back; hosts with few share them by lane.
 
-    With hundreds of hosts a batch for each lane of each second would cost more than it saves: then several lanes share one.
+    With hundreds of hosts a batch for each lane of each second would cost more than it saves: then several lanes share one,
+    and what one of these hosts holds back is taken out of a batch that was claimed.
     """
     counts = Counter(host(i) for i in items)
-    if len(counts) == 1:
-        return [list(items)]
-    lanes = {name: lane_of(name) for name, count in counts.items() if count < MIN_BATCH}
-    buckets = LANES
+    lanes = {name: lane_of(name) for name, count in counts.items() if count < MIN_BATCH} if len(counts) > 1 else {}
+    buckets, shared_size = LANES, size
     if len(set(lanes.values())) > FEW_LANES:
         buckets = min(LANES, -(-sum(counts[name] for name in lanes) // SHARED_SIZE))
+        shared_size = MAX_BATCH
     groups: defaultdict[str | int, list[T]] = defaultdict(list)
     for i in items:
         name = host(i)
         groups[lanes[name] % buckets if name in lanes else name].append(i)
-    return list(groups.values())
+    for key, group in groups.items():
+        most = shared_size if isinstance(key, int) else size
+        for start in range(0, len(group), most):
+            yield group[start : start + most]
 
 
 def plan_batches(
@@ -84,11 +88,10 @@ def plan_batches(
         if late:
             group.sort(key=itemgetter(0))
         size = MAX_BATCH if late else batch_size(len(group), nodes)
-        for share in group_by_host(group, _host):
-            for start in range(0, len(share), size):
-                members = _executions(share[start : start + size], new_id())
-                made.executions.extend(members)
-                made.batches.append(make_batch(members, options))
+        for share in split_by_host(group, _host, size):
+            members = _executions(share, new_id())
+            made.executions.extend(members)
+            made.batches.append(make_batch(members, options))
     return made
 
 
@@ -119,12 +122,11 @@ def plan_requested(executions: Iterable[Execution], new_id: Callable[[], str]) -
 
 
 def _add(made: Plan, group: Sequence[Execution], size: int, new_id: Callable[[], str], options: BatchOptions) -> None:
-    for share in group_by_host(group, attrgetter("host")):
-        for start in range(0, len(share), size):
-            name = new_id()
-            members = [replace(e, batch=name) for e in share[start : start + size]]
-            made.executions.extend(members)
-            made.batches.append(make_batch(members, options))
+    for share in split_by_host(group, attrgetter("host"), size):
+        name = new_id()
+        members = [replace(e, batch=name) for e in share]
+        made.executions.extend(members)
+        made.batches.append(make_batch(members, options))
 
 
 def _host(owed: tuple[int, int, JobSchedule]) -> str:

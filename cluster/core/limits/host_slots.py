@@ -114,6 +114,11 @@ class HostSlots:
         usage = self._hosts.get(host)
         return usage is not None and usage.is_trusted(now)
 
+    def waits_its_turn(self, host: str, now: float) -> bool:
+        """Whether this host uses no slot, was not slow, and gets none only because others use those that it could have."""
+        usage = self._hosts.get(host)
+        return (usage is None or not (usage.running or usage.is_slow(now))) and not self.has_room(host, now)
+
     def has_room(self, host: str, now: float) -> bool:
         """Whether one more request to this host may be sent now."""
         usage = self._hosts.get(host)

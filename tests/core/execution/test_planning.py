@@ -10,10 +10,10 @@ from cluster.core.execution.planning import (
     MAX_BATCH,
     MIN_BATCH,
     SHARED_SIZE,
-    group_by_host,
     plan_batches,
     plan_messages,
     plan_requested,
+    split_by_host,
 )
 from cluster.core.ids import lane_of
 
@@ -96,7 +96,7 @@ def test_what_was_asked_for_is_late_work_by_queue_in_its_order() -> None:
 @given(st.lists(st.integers(0, 6), max_size=120))
 def test_grouping_by_host_loses_nothing(hosts: list[int]) -> None:
     """Every item is in one group."""
-    groups = group_by_host(hosts, str) if hosts else []
+    groups = list(split_by_host(hosts, str, MAX_BATCH))
     assert sorted(i for members in groups for i in members) == sorted(hosts)
     for i in set(hosts):
         assert sum(i in members for members in groups) == 1, "a host is in one group"
