@@ -23,6 +23,8 @@ SAMPLE = 20
 """The first is due when all are settled. How long that takes, a part of them tells, one in so many, that is imported before."""
 LEAD, LEAST_LEAD = 1.3, 10
 """So many times as long as the sample says, and so many seconds at least."""
+SPREAD_MS = 59_000
+"""Schedules count whole seconds: what is anchored in the last one of the minute would be due when it is over."""
 LATE_SECONDS = 20
 """So long after the last one is due the case waits for what is late."""
 IMPORT_SECONDS = 75
@@ -55,9 +57,7 @@ def _one_minute(cluster: Cluster, name: str, size: int, job: Callable[[int, str]
     last = first + timedelta(seconds=60)
 
     def at(n: int) -> str:
-        return (first + timedelta(microseconds=60_000_000 * n // size // 1000 * 1000)).isoformat(
-            timespec="milliseconds"
-        )
+        return (first + timedelta(milliseconds=SPREAD_MS * n // size)).isoformat(timespec="milliseconds")
 
     began = time.monotonic()
     took = cluster.load(job(n, at(n).replace("+00:00", "Z")) for n in range(size))
