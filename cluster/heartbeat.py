@@ -38,9 +38,9 @@ HEARTBEAT_SECONDS = 1.0
 MANY_NODES = 8
 """In a cluster of more nodes, those that do not lead take twice as long for each beat: what idle nodes cost MongoDB is mostly
 their heartbeats. One beat may still go unanswered without its node being shown as silent (`nodes.SILENT_MS`). While the primary's
-clock is in doubt, all beat and vote as often as in a small cluster; so they do with shorter leases than by default, of which
-other nodes ask for a third of one who is silent."""
+clock is in doubt, all beat and vote as often as in a small cluster."""
 SHORT_LEASE_SECONDS = 6.0
+"""With a shorter lease they do so too: the sweep looks at the batches of a node that was silent for a third of it."""
 MISSED_HEARTBEATS = 4
 """A node whose heartbeat the database has not confirmed for so many beats is not ready."""
 WATCH_EVERY_BEATS = 2

@@ -58,7 +58,7 @@ def first_candidates(nodes: Iterable[str]) -> set[str]:
     """The nodes that look as often as a take-over in time needs: all of a small cluster, some of a large one.
 
     By a hash of the id, so that they are not those of one host. Nodes that see different nodes alive may differ about it:
-    that makes looks rarer or more frequent, and no take-over is safe because of them.
+    that makes looks rarer or more frequent. What makes a take-over safe is its compare-and-set, whoever looks how often.
     """
     return set(sorted(nodes, key=lambda n: hashlib.blake2b(n.encode(), digest_size=8).digest())[:CANDIDATES])
 

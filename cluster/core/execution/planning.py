@@ -23,8 +23,9 @@ MIN_BATCH = 16
 FEW_LANES = 16
 """Hosts of so many lanes, with few executions each, share no batch beyond their lane."""
 SHARED_SIZE = 64
-"""Hosts of more lanes share batches of about so many executions, if there are so many. A claim costs a node and MongoDB some ms each, and what it
-brings is sent for a tenth of that: with batches of six, two nodes on two cores are behind at 1,000/s for good."""
+"""Hosts of more lanes share batches of about so many executions, if there are so many. A claim costs a node and MongoDB some
+ms each, and what it brings is sent for a tenth of that: with batches of six, two nodes on two cores never catch up at 1,000/s.
+"""
 SHARING_NODES = 2
 """For so many nodes the executions of one second are divided. More nodes take turns: a batch costs what it costs, however few
 it holds."""
