@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 PREFETCH_MS = 1000
 """How long before its send time a batch may be claimed."""
+LONGEST_PREFETCH_MS = 4000
+"""The same of a batch that shares its second with thousands of executions (see `crowds`)."""
 
 LONGEST_REST = 2.0
 UNCLAIMED_GRACE = 2.0

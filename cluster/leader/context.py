@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cluster.core.documents.job_json import DocumentLimits
+from cluster.core.execution.crowds import Crowds
 from cluster.core.execution.trace import materialise_spans
 from cluster.leader.quarantine import Quarantine
 
@@ -63,5 +64,6 @@ class LeaderContext:
     completed_retention_days: float = 30.0
     """How long completed jobs are kept, unless a job says otherwise."""
     new_batch_id: Callable[[], str] = new_batch_id
+    crowds: Crowds = field(default_factory=Crowds)
     job_quarantine: Quarantine = field(default_factory=lambda: Quarantine("job"))
     """Jobs that cannot be settled. Settling fills it; the other steps do not wait for these jobs."""

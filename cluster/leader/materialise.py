@@ -217,7 +217,7 @@ class Materialiser:
     async def _write(self, owed: Sequence[tuple[JobSchedule, Sequence[int]]], nodes: int) -> None:
         self._context.trusted_term()
         new_id = self._context.new_batch_id
-        planned = plan_batches(owed, nodes, new_id)
+        planned = plan_batches(owed, nodes, new_id, crowds=self._context.crowds)
         done = await insert_owed(self._db, planned.executions, planned.batches, new_id)
         self._context.tracer.written(planned.executions)
         if done.repaired or done.adopted:

@@ -110,7 +110,7 @@ class Settler:
                 owed.append((job, dues))
         self._context.trusted_term()
         new_id = self._context.new_batch_id
-        planned = plan_batches(owed, nodes, new_id)
+        planned = plan_batches(owed, nodes, new_id, crowds=self._context.crowds)
         done = await insert_owed(self._db, planned.executions, planned.batches, new_id)
         self._context.tracer.written(planned.executions)
         await self._wake_resumed(jobs)

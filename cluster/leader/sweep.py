@@ -78,7 +78,7 @@ class Sweeper:
         self._context.trusted_term()
         released = await self._release_from_silent_nodes()
         await self._defer_blocked_hosts()
-        demoted = 0 if self._clock.in_doubt else await batches.demote_overdue(self._db)
+        demoted = 0 if self._clock.in_doubt else await deferred_batches.demote_overdue(self._db)
         if demoted:
             log.warning("batches_demoted", batches=demoted)
         orphans = 0

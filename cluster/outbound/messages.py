@@ -21,7 +21,7 @@ CONFIRM = "confirm"
 _PORTS = {"http": 80, "https": 443}
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=16_384)
 def parsed_url(text: str) -> tuple[httpx.URL, Origin, str]:
     """The URL, where it leads, and the head of its POST up to the length of the body. Raises `httpx.InvalidURL`."""
     url = httpx.URL(text)

@@ -16,6 +16,7 @@ from pymongo import DeleteOne, ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError
 
 from cluster.core.errors import InvariantBroken
+from cluster.core.timings import PREFETCH_MS
 from cluster.store.claimable_batches import unclaimed_for
 from cluster.store.mongo.batch_codec import batch_from_document, batch_to_document
 from cluster.store.mongo.codec import instant
@@ -90,6 +91,8 @@ class ClaimFilter:
     """A batch that was claimable for longer than this before its first claim stood unclaimed. None: none did."""
     patience_ms: int = 0
     """Batches that are not due yet are left to other nodes until they have been claimable for so long."""
+    soon_only: bool = False
+    """Only batches that are due within the usual prefetch, not those of a crowded second that may be claimed earlier."""
 
 
 async def claim(
@@ -100,10 +103,13 @@ async def claim(
     Raises `OutcomeUnknown` when no answer came in time: a batch may then be leased to `owner` (see `owned_by`).
     """
     now: Any = {"$add": ["$$NOW", which.behind_ms]} if which.behind_ms else "$$NOW"
-    query: Document = {"late": which.late, "$expr": {"$lte": ["$claimable_at", now]}}
+    conditions: list[Document] = [{"$lte": ["$claimable_at", now]}]
     if which.patience_ms:
         since = {"$lte": ["$claimable_at", {"$subtract": [now, which.patience_ms]}]}
-        query["$expr"] = {"$and": [query["$expr"], {"$or": [since, {"$lte": ["$send_at", now]}]}]}
+        conditions.append({"$or": [since, {"$lte": ["$send_at", now]}]})
+    if which.soon_only:
+        conditions.append({"$lte": ["$send_at", {"$add": [now, PREFETCH_MS]}]})
+    query: Document = {"late": which.late, "$expr": conditions[0] if len(conditions) == 1 else {"$and": conditions}}
     if which.hosts_blocked:
         query["host"] = {"$nin": list(which.hosts_blocked)}
     if which.limits_saturated:
@@ -258,16 +264,6 @@ async def owners(db: Database) -> set[str]:
     """Every owner of at least one batch."""
     with operation():
         return set(await db.work["batches"].distinct("owner", {"owner": {"$ne": None}}))
-
-
-async def demote_overdue(db: Database, overdue_ms: int = OVERDUE_MS) -> int:
-    """Turn batches overdue by more than `overdue_ms` into late work, so that a backlog never delays work due now."""
-    with operation():
-        result = await db.work["batches"].update_many(
-            {"late": False, "$expr": {"$lte": ["$claimable_at", {"$subtract": ["$$NOW", overdue_ms]}]}},
-            {"$set": {"late": True}},
-        )
-    return result.modified_count
 
 
 async def count_late(db: Database, limit: int) -> int:

@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bson.datetime_ms import DatetimeMS
 
+from cluster.core.timings import PREFETCH_MS
 from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cluster.store.mongo.client import Database, Document
+
+
+WANTED_AT = {"$max": ["$claimable_at", {"$subtract": ["$send_at", PREFETCH_MS]}]}
+"""An expression: since when a batch should have been claimed. One of a crowded second may be claimed earlier, and need not be."""
 
 
 class NextClaimable(NamedTuple):
@@ -60,5 +65,5 @@ async def never_claimed(db: Database, ids: Iterable[str]) -> set[str]:
 
 def unclaimed_for(unclaimed_ms: int | None, *, first: Any = None) -> Any:
     """An expression: whether a batch stood unclaimed, if that is not known yet; only if `first` holds of it."""
-    stood = {"$lt": ["$claimable_at", {"$subtract": ["$$NOW", unclaimed_ms or 0]}]}
+    stood = {"$lt": [WANTED_AT, {"$subtract": ["$$NOW", unclaimed_ms or 0]}]}
     return False if unclaimed_ms is None else {"$and": [first or True, {"$ifNull": ["$unclaimed", stood]}]}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bson.datetime_ms import DatetimeMS
 
 from cluster.store.batches import OVERDUE_MS
-from cluster.store.claimable_batches import unclaimed_for
+from cluster.store.claimable_batches import WANTED_AT, unclaimed_for
 from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ async def note_held_back(
         "$expr": {
             "$and": [
                 {"$lte": ["$claimable_at", {"$subtract": ["$$NOW", since_ms]}]},
-                {"$gte": ["$claimable_at", {"$subtract": ["$$NOW", unclaimed_ms]}]},
+                {"$lte": [WANTED_AT, {"$subtract": ["$$NOW", since_ms]}]},
+                {"$gte": [WANTED_AT, {"$subtract": ["$$NOW", unclaimed_ms]}]},
             ]
         },
     }
@@ -190,4 +191,16 @@ async def bring_forward(db: Database, field: str, name: str, max_batches: int, m
         )
     if result.modified_count:
         db.upcoming.note(0)
+    return result.modified_count
+
+
+async def demote_overdue(db: Database, overdue_ms: int = OVERDUE_MS) -> int:
+    """Turn batches overdue by more than `overdue_ms` into late work, so that a backlog never delays work due now."""
+    with operation():
+        before = {"$subtract": ["$$NOW", overdue_ms]}
+        overdue = {"$and": [{"$lte": ["$claimable_at", before]}, {"$lte": [WANTED_AT, before]}]}
+        result = await db.work["batches"].update_many(
+            {"late": False, "$expr": overdue},
+            {"$set": {"late": True}},
+        )
     return result.modified_count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -22,10 +22,11 @@ from cluster.worker.claim_pauses import ClaimPauses
 from cluster.worker.held_batch import HeldBatch
 from cluster.worker.late_work import LateWork
 from cluster.worker.record import MoveOptions
+from cluster.worker.suspect_slot import SuspectSlot
 from cluster.worker.unclaimed import UnclaimedJudge
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
     from cluster.loops import Wait
     from cluster.worker.context import WorkerContext
@@ -41,53 +42,39 @@ BEHIND_SECONDS = 1.0
 """There is a backlog while a batch was claimed so recently that should have been sent `BEHIND_MS` before."""
 MAX_ATTEMPT_BYTES = 64 * 1024 * 1024
 """With so much in memory of answers to earlier attempts, nothing more is claimed."""
+MAX_BODY_BYTES = 32 * 1024 * 1024
+"""With so much in memory of messages that wait, a node holds no more than usual."""
 LATE_EVERY = 10
 """One claim in so many asks for late work first, so that current work never keeps it out for ever."""
 
 
-class SuspectSlot:
-    """At most one execution on this node that nodes were lost with before: if this node is lost, that one is to blame."""
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many executions one node takes on."""
 
-    def __init__(self) -> None:
-        self._held: HeldBatch | None = None
-        self._claiming = False
-
-    @contextmanager
-    def claiming(self) -> Iterator[bool]:
-        """Whether the batch that is claimed meanwhile may be a suspect.
-
-        It may not while one is held, nor while another claim may bring one.
-        """
-        may = not self._claiming and (self._held is None or self._held.done)
-        self._claiming |= may
-        try:
-            yield may
-        finally:
-            self._claiming &= not may
-
-    def hold(self, held: HeldBatch) -> None:
-        """This suspect takes the slot until nothing of it is open."""
-        self._held = held
+    due: int
+    """With so many that are due and wait it claims nothing more. Without a crowded second that is so for all that wait."""
+    ahead: int
+    """With so many that wait, due or not, it claims only what is due soon; and no more than `due` on top of them."""
+    unrecorded: int
+    """With so many that are to be recorded it claims nothing more."""
 
 
 class Claiming:
-    """Claims for one node, and has the dispatcher take on what it claims. `max_*` count executions."""
+    """Claims for one node, and has the dispatcher take on what it claims."""
 
-    def __init__(
-        self, context: WorkerContext, dispatcher: Dispatcher, recorder: Recorder, max_waiting: int, max_unrecorded: int
-    ) -> None:
+    def __init__(self, context: WorkerContext, dispatcher: Dispatcher, recorder: Recorder, room: Room) -> None:
         self._context = context
         self._clock = context.clock
         self._dispatcher = dispatcher
         self._recorder = recorder
-        self._max_waiting = max_waiting
-        self._max_unrecorded = max_unrecorded
+        self._room = room
         self.claimer = Claimer(context.db, context.clock, context.timings, context.node)
         self.pauses = ClaimPauses(context.db, context.clock, context.timings.lookahead - PREFETCH_MS / 1000)
         self.order = ClaimOrder(context.node)
         self._judge = UnclaimedJudge(context, recorder)
         self._suspect = SuspectSlot()
-        self._late_work = LateWork(context, max_waiting // 4)
+        self._late_work = LateWork(context, room.due // 4)
         self._strays = False
         """Whether a batch may carry this node's name that the node does not know of."""
         self._releasing_strays = False
@@ -210,14 +197,23 @@ class Claiming:
             log.warning("claim_unavailable", error=str(exc))
 
     def _has_room(self) -> bool:
-        context = self._context
+        context, room = self._context, self._room
         return (
-            context.unsent.count < self._max_waiting
+            (context.unsent.count < room.due or self._has_room_for_more())
             and sum(h.attempt_bytes for h in context.held.values()) < MAX_ATTEMPT_BYTES
-            and len(context.records) < self._max_unrecorded
+            and len(context.records) < room.unrecorded
             and not self.stopped
             and not self.paused
             and not context.slots.stuck()
+        )
+
+    def _has_room_for_more(self) -> bool:
+        """Than is usual, because little of what this node holds is due."""
+        room, held = self._room, self._context.held
+        return (
+            self._context.unsent.count < room.ahead + room.due
+            and held.count_due(self._clock.now_ms()) < room.due
+            and sum(h.body_bytes for h in held.values() if h.waiting) < MAX_BODY_BYTES
         )
 
     async def _claim(self) -> bool:
@@ -228,21 +224,34 @@ class Claiming:
             # Late work takes idle room only, never the room that current work needs; other claims may bring as much. One claim
             # in `LATE_EVERY` has more: a node that is behind with a quick host claims ahead, up to a quarter of the room.
             coming = (self._under_way - 1) * MAX_BATCH
-            room = self._max_waiting // (2 if late_first else 4)
-            if late and self._context.unsent.count + coming >= room:
+            idle_room = self._room.due // (2 if late_first else 4)
+            if late and self._context.due_soon() + coming >= idle_room:
                 continue
-            with self._suspect.claiming() as may_be_suspect:
-                which = self._filter(None if may_be_suspect else SUSPECT_AFTER - 1, late=late)
-                claimed = await self.claimer.step(which)
-                if claimed is not None:
-                    await self.take_on(await self._judge.judge(claimed))
-                    return True
+            for soon_only in self._in_order(late=late):
+                with self._suspect.claiming() as may_be_suspect:
+                    which = self._filter(None if may_be_suspect else SUSPECT_AFTER - 1, late=late, soon_only=soon_only)
+                    claimed = await self.claimer.step(which)
+                    if claimed is not None:
+                        await self.take_on(await self._judge.judge(claimed))
+                        return True
         return False
 
-    def _filter(self, max_claims: int | None, *, late: bool) -> ClaimFilter:
+    def _in_order(self, *, late: bool) -> tuple[bool, ...]:
+        """Whether to claim only what is due soon, one claim after the other.
+
+        Of a crowded second this node takes what it can hold, and what is due before that second first: it would stand behind
+        thousands that have been claimable for longer.
+        """
+        unsent = self._context.unsent.count
+        if late or unsent < self._room.due:
+            return (False,)
+        return (True, False) if unsent < self._room.ahead else (True,)
+
+    def _filter(self, max_claims: int | None, *, late: bool, soon_only: bool = False) -> ClaimFilter:
         behind_ms = max(0, -self._clock.held_ms)
         return ClaimFilter(
             late=late,
+            soon_only=soon_only,
             hosts_blocked=self.blocked_hosts(),
             limits_saturated=self._dispatcher.limit_queues.saturated(),
             unowned_only=self._context.reclaim_pause.active or behind_ms > 0,

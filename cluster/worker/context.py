@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cluster.core.timings import PREFETCH_MS
+
 if TYPE_CHECKING:
     from cluster.clock import Clock
     from cluster.core.execution.trace import SpanCollector
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from cluster.worker.slots import Slots
     from cluster.worker.tasks import Tasks
     from cluster.worker.windows import WindowWatch
+
+
+ENOUGH = 512
+"""With fewer executions than this a node looks for more, whenever they are due."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,3 +50,12 @@ class WorkerContext:
     stats: WorkerStats
     reclaim_pause: ReclaimPause
     tasks: Tasks
+
+    def due_soon(self) -> int:
+        """How many executions wait on this node that any node would hold by now: they are due within the usual prefetch.
+
+        What it holds for a crowded second beyond that is no work for the present.
+        """
+        if self.unsent.count < ENOUGH:
+            return self.unsent.count
+        return self.held.count_due(self.clock.now_ms() + PREFETCH_MS)

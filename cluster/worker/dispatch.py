@@ -45,6 +45,10 @@ STALE_SECONDS = 0.95
 """A job read longer ago than this is read again before its execution is sent. So nothing of a job leaves later than a
 second after a pause of it was answered: the read began before, or sees the pause.
 """
+REREAD_SECONDS = 0.75
+"""Its job is read again before it takes a slot: what is too old only then, because the node is busy, has to be given back. Once
+is enough: a reading that takes longer than this itself must not be made for ever.
+"""
 
 
 class Dispatcher:
@@ -58,13 +62,14 @@ class Dispatcher:
         self._node = context.node
         self._slots = context.slots
         self._unsent = context.unsent
+        self._due_soon = context.due_soon
         self._records = context.records
         self._tasks = context.tasks
         self.run_queue = RunQueue(context.clock, context.slots, self._dispatch)
         self.host_queues = HostQueues(context, self._dispatch)
         self.limit_queues = LimitQueues(context, self.run_queue)
         self.lottery = ProbeLottery(context, self.host_queues, self.run_queue, self._launch, self._defer)
-        self._preparer = Preparer(context, self.run_queue, self.host_queues.count_moving)
+        self._preparer = Preparer(context, self.run_queue, self.host_queues)
         self.paused = self._preparer.paused
 
     def add(self, held: HeldBatch) -> None:
@@ -85,10 +90,14 @@ class Dispatcher:
         wait for a claim.
         """
         busy = self._busy_hosts()
-        if busy and self._unsent.count < CLAIM_AHEAD:
+        if busy and self._due_soon() < CLAIM_AHEAD:
             now = self._clock.monotonic()
             busy = {h for h in busy if not self.host_queues.takes_turns(h, now)}
         return tuple(busy.union(self._breakers.hosts_blocked()))
+
+    def many_leave(self) -> bool:
+        """Whether so many are due and leave one after another that what can wait should wait."""
+        return not self.run_queue.stopped and (self.run_queue.waits_for_slot() or self.host_queues.many_move())
 
     def held_back_hosts(self) -> tuple[str, ...]:
         """Hosts of which batches wait, because this node has no slot for them now, whether it claims ahead or not."""
@@ -124,7 +133,7 @@ class Dispatcher:
         elif admission is Admission.PROBE and not self.lottery.is_drawn(ready):
             self._defer(ready)
             self.lottery.draw(job.host)
-        elif now - ready.read_at > STALE_SECONDS:
+        elif now - ready.read_at > (STALE_SECONDS if ready.read_again else REREAD_SECONDS):
             # Only for what has room, and together: a read for each of hundreds would use up every connection.
             self._preparer.prepare_again(ready)
         elif job.limit_key is not None and not self.limit_queues.admit(ready):

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 READY_AHEAD = 512
 """While so many of a host are due and ready, nothing more of it that is due is prepared: its jobs would be read again."""
+MANY_READY = 2048
+"""While so many are ready and wait for hosts of which some are not known to answer quickly, the same."""
 MAX_READ = 512
 """Executions whose jobs are read together: a read costs both sides more than what it reads of a job that is known."""
 LOOK_SECONDS = 0.02
@@ -38,9 +40,13 @@ class DueBatches:
         tasks: Tasks,
         run_queue: RunQueue,
         count_moving: Callable[[str], int],
+        count_waiting: Callable[[str], int],
         prepare: Callable[[list[HeldBatch]], Coroutine[Any, Any, None]],
     ) -> None:
-        """`count_moving`: how many are ready and wait for this host, if it answers quickly."""
+        """`count_moving`: how many are ready and wait for this host, if it answers quickly. `count_waiting`: how many wait for this
+        host, whether it does or not; for any host, without a name.
+        """
+        self._count_waiting = count_waiting
         self._tasks = tasks
         self._run_queue = run_queue
         self._count_moving = count_moving
@@ -94,6 +100,7 @@ class DueBatches:
         waiting, self._waiting = self._waiting, []
         ahead: Counter[str] = Counter()
         for_a_slot = self._run_queue.count_due()
+        enough = self._count_waiting("") >= MANY_READY
         taken: list[HeldBatch] = []
         size = 0
         for place, held in enumerate(waiting):
@@ -105,7 +112,8 @@ class DueBatches:
             if taken and size + count > MAX_READ:
                 self._waiting += waiting[place:]
                 break
-            if ahead[host] >= READY_AHEAD:
+            # A host that nobody waits for is not kept out by others, unless it shares its batches with them.
+            if ahead[host] >= READY_AHEAD or (enough and (not host or self._count_waiting(host))):
                 self._waiting.append(held)
                 continue
             taken.append(held)

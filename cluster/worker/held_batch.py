@@ -60,7 +60,18 @@ repeated, as the writes before it may. An execution that was sent outlives the l
 class HeldBatch:
     """A batch that this node holds. All executions that the claim brought begin as `waiting`."""
 
-    __slots__ = ("_lost", "_sending", "_unrecorded", "_valid_until", "_waiting", "attempt_bytes", "batch", "claimed_ms")
+    __slots__ = (
+        "__weakref__",
+        "_lost",
+        "_sending",
+        "_unrecorded",
+        "_valid_until",
+        "_waiting",
+        "attempt_bytes",
+        "batch",
+        "body_bytes",
+        "claimed_ms",
+    )
 
     def __init__(self, batch: Batch, valid_until: float, executions: Iterable[Execution], claimed_ms: int = 0) -> None:
         self.batch = batch
@@ -73,6 +84,10 @@ class HeldBatch:
             len(a.excerpt or "") + len(a.detail or "") for e in self._waiting.values() for a in e.attempts
         )
         """About how much memory the answers to earlier attempts take up, which are recorded with the next one."""
+        self.body_bytes = sum(
+            len(e.message.get("body") or b"") for e in self._waiting.values() if e.message is not None
+        )
+        """About how much memory the bodies of its messages take up while they wait."""
         self._sending: set[str] = set()
         self._unrecorded: set[str] = set()
 

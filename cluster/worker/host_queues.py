@@ -22,6 +22,7 @@ BEHIND_SECONDS = 4.0
 """So much longer than for a slow host an execution waits for one that answers quickly."""
 LOOK_SECONDS = 0.05
 """How often all hosts are looked at; the host of a request that ended is looked at at once."""
+MANY = 64
 OTHERS_PER_LOOK = 2
 """So many others are looked at with it: hundreds of hosts, with an execution each, wait for each other's slots."""
 
@@ -87,6 +88,22 @@ class HostQueues:
         """How many wait for this host, if it answers quickly."""
         queue = self._queues.get(host)
         return len(queue) if queue and self.takes_turns(host, self._clock.monotonic()) else 0
+
+    def many_move(self) -> bool:
+        """Whether at least `MANY` wait for hosts that answer quickly, as far as a few of them tell."""
+        waiting = 0
+        now = self._clock.monotonic()
+        for host in islice(self._queues, MANY):
+            queue = self._queues[host]
+            if self.takes_turns(host, now):
+                waiting += sum(r.execution.id in r.held.waiting for r in islice(queue, MANY - waiting))
+                if waiting >= MANY:
+                    return True
+        return False
+
+    def count_waiting(self, host: str = "") -> int:
+        """How many wait for this host, or for any."""
+        return len(self._queues.get(host, ())) if host else sum(map(len, self._queues.values()))
 
     def start_waiting(self, host: str | None) -> None:
         """A slot is free: start the executions that wait longest for this host and the next ones, and now and then (None: now)

@@ -57,13 +57,13 @@ class LateWork:
         brought = 0
         slots = self._context.slots
         for host in await self._spread(self._hosts, "host", blocked):
-            room = self._room - self._context.unsent.count
+            room = self._room - self._context.due_soon()
             if room > 0:
                 # What it answers in a second makes room for as much, until the next turn.
                 room = (room if slots.trusts(host) else slots.free_for(host)) + slots.per_second(host)
             brought += await self._of(self._hosts, "host", host, BATCHES_OF_HOST, room)
         for limit in await self._spread(self._limits, "gate", saturated):
-            room = self._room - self._context.unsent.count
+            room = self._room - self._context.due_soon()
             brought += await self._of(self._limits, "gate", limit, BATCHES_OF_LIMIT, room)
         return brought
 
@@ -73,7 +73,7 @@ class LateWork:
         Several are asked for together: each question reads past everything that is spread, of whatever name.
         """
         asked = [name for name in names if name not in but][:NAMES_AT_ONCE]
-        if len(asked) <= 1 or self._context.unsent.count >= self._room:
+        if len(asked) <= 1 or self._context.due_soon() >= self._room:
             return asked
         for name in asked:
             del names[name]  # before the question: what is claimed meanwhile is noted again

@@ -44,6 +44,8 @@ class ReadyExecution:
     waiting_since: float = 0.0
     permit: Permit | None = None
     """None: it was not asked for yet, or not given."""
+    read_again: bool = False
+    """Its job was read more than once, because its execution waited."""
 
     @property
     def source(self) -> str:
@@ -82,6 +84,7 @@ class ReadyExecution:
     def confirm(self, read_at: float) -> None:
         """Its job was looked at once more, and is as it was."""
         self.read_at = read_at
+        self.read_again = True
 
     def forget_request(self) -> None:
         """It has ended: its body takes up no more memory."""
@@ -150,3 +153,19 @@ class DroppedExecution:
     """It has not ended: it is to be sent at this instant (cluster time) instead."""
     job: Job | None = None
     """Its job as it was read; None: it could not be read, or there is none."""
+
+
+def job_stamp(job: Job | None) -> tuple[int, str, str, bool] | None:
+    """What a job is compared by. Who chains a job to it changes no revision."""
+    return None if job is None else (job.revision, job.schedule_version, job.state, job.followed)
+
+
+def unreadable_reason(execution: Execution, why: str) -> str:
+    """Why an execution is not sent whose job or message cannot be read."""
+    what = "the job's document" if execution.message is None else "the message"
+    return f"{what} could not be read: {why}"
+
+
+def unsendable_reason(exc: Exception) -> str:
+    """Why an execution is not sent whose request cannot be made."""
+    return f"its request could not be made: {type(exc).__name__}: {str(exc)[:200]}"

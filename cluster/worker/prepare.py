@@ -27,17 +27,24 @@ from cluster.outbound.headers import delivery_headers
 from cluster.store import engine_jobs, message_jobs
 from cluster.store.engine_jobs import JobsById
 from cluster.worker.due_batches import MAX_READ, DueBatches
-from cluster.worker.model import WATCH_FAILURES, DroppedExecution, ReadyExecution
+from cluster.worker.early_requests import EarlyRequests
+from cluster.worker.model import (
+    WATCH_FAILURES,
+    DroppedExecution,
+    ReadyExecution,
+    job_stamp,
+    unreadable_reason,
+    unsendable_reason,
+)
 from cluster.worker.paused import PausedExecutions
 from cluster.worker.run_queue import LOOK_AGAIN_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cluster.core.alerts import ResultWatch
     from cluster.core.execution.model import Execution, Job
     from cluster.worker.context import WorkerContext
     from cluster.worker.held_batch import HeldBatch
+    from cluster.worker.host_queues import HostQueues
     from cluster.worker.run_queue import RunQueue
 
 log = structlog.get_logger()
@@ -47,9 +54,12 @@ READ_RETRY_SECONDS = 0.25
 SLOW_READ_SECONDS = 0.3
 """If it took longer to read a large body, it is asked afterwards whether the job is still as it was."""
 LEAD_SECONDS = 0.05
-LEAD_PER_EXECUTION = 0.0002
-MAX_LEAD_SECONDS = 0.85
+LEAD_PER_EXECUTION = 0.0001
 """A lead that is too long costs more than one that is too short: what is not sent within a second of its reading is read again."""
+READY_AT_ONCE = 2048
+"""So many of one send time are prepared before it, as many as a node sends in less than a second. Others are prepared as they
+leave, by when there is little left to do (see `early_requests`).
+"""
 GATHER_SECONDS = 0.1
 """How often the lead is computed anew: while more is claimed for the same instant, it grows."""
 
@@ -63,8 +73,7 @@ class _JobsRead(NamedTuple):
 class Preparer:
     """Makes requests for executions that wait, and puts them into the run queue."""
 
-    def __init__(self, context: WorkerContext, run_queue: RunQueue, count_moving: Callable[[str], int]) -> None:
-        """`count_moving`: how many are ready and wait for this host, if it answers quickly."""
+    def __init__(self, context: WorkerContext, run_queue: RunQueue, host_queues: HostQueues) -> None:
         self._db = context.db
         self._clock = context.clock
         self._sender = context.sender
@@ -74,8 +83,11 @@ class Preparer:
         self._rate_limiter = context.rate_limiter
         self._windows = context.windows
         self._run_queue = run_queue
-        self._due = DueBatches(context.tasks, run_queue, count_moving, self._prepare_now)
+        self._due = DueBatches(
+            context.tasks, run_queue, host_queues.count_moving, host_queues.count_waiting, self._prepare_now
+        )
         self.paused = PausedExecutions(context.clock)
+        self._early = EarlyRequests(context.db, self._request)
         self._unprepared: dict[int, list[HeldBatch]] = {}
         """By send time (ms), the batches that are to be prepared together."""
         self._stale: list[ReadyExecution] = []
@@ -100,8 +112,15 @@ class Preparer:
     async def _prepare(self, send_ms: int) -> None:
         """Shortly before the send time, prepare all batches that are held for it by then."""
         # A millisecond is near enough: on a virtual clock the rest that a sum of floats leaves over would never pass.
+        early = 0
         while (delay := self._clock.seconds_until(send_ms) - self._lead_seconds()) > 0.001:
-            await asyncio.sleep(min(delay, GATHER_SECONDS if delay < LOOK_AGAIN_SECONDS else LOOK_AGAIN_SECONDS))
+            together = self._unprepared[send_ms]
+            if early < len(together) and self._unsent.count > READY_AT_ONCE:
+                await self._early.prepare(together[early])
+                early += 1
+            else:
+                gathers = delay < LOOK_AGAIN_SECONDS or self._unsent.count > READY_AT_ONCE
+                await asyncio.sleep(min(delay, GATHER_SECONDS if gathers else LOOK_AGAIN_SECONDS))
             if self._run_queue.stopped or not any(held.waiting for held in self._unprepared[send_ms]):
                 del self._unprepared[send_ms]
                 return
@@ -109,20 +128,32 @@ class Preparer:
         if self._clock.seconds_until(send_ms) <= 0:
             self._due.add(batches)
             return
-        together: list[HeldBatch] = []
-        for held in batches:
+        together = []
+        count = 0
+        for place, held in enumerate(batches):
+            count += len(held.waiting)
+            if count > READY_AT_ONCE and together:
+                self._tasks.spawn(self._prepare_when_due(send_ms, batches[place:]))
+                break
             if together and sum(len(h.waiting) for h in together) + len(held.waiting) > MAX_READ:
                 self._tasks.spawn(self._prepare_now(together))
                 together = []
             together.append(held)
         await self._prepare_now(together)
 
+    async def _prepare_when_due(self, send_ms: int, batches: list[HeldBatch]) -> None:
+        while (delay := self._clock.seconds_until(send_ms)) > 0.001:
+            await asyncio.sleep(min(delay, LOOK_AGAIN_SECONDS))
+            if self._run_queue.stopped:
+                return
+        self._due.add(batches)
+
     def unprepared(self) -> list[HeldBatch]:
         """Batches that are due and wait to be prepared, because enough is ready."""
         return self._due.unprepared()
 
     def _lead_seconds(self) -> float:
-        return min(MAX_LEAD_SECONDS, LEAD_SECONDS + LEAD_PER_EXECUTION * self._unsent.count)
+        return LEAD_SECONDS + LEAD_PER_EXECUTION * min(self._unsent.count, READY_AT_ONCE)
 
     async def _prepare_now(self, together: list[HeldBatch]) -> None:
         """Read the jobs, decide, and make the requests."""
@@ -193,13 +224,13 @@ class Preparer:
                 self._decide(held, execution, read, before.get(execution.id))
             except Exception as exc:  # one bad execution must not keep its batch waiting for ever
                 log.exception("execution_unsendable", execution=execution.id)
-                self._drop(held, execution, _unsendable(exc), job=read.jobs.jobs.get(execution.job_id))
+                self._drop(held, execution, unsendable_reason(exc), job=read.jobs.jobs.get(execution.job_id))
         self._run_queue.start_due()
 
     def _decide(self, held: HeldBatch, execution: Execution, read: _JobsRead, before: ReadyExecution | None) -> None:
         """Whether an execution goes out for its job as it is now, and its request if it does."""
         if execution.job_id in read.jobs.unreadable:
-            self._drop(held, execution, _unreadable(execution, read.jobs.unreadable[execution.job_id]))
+            self._drop(held, execution, unreadable_reason(execution, read.jobs.unreadable[execution.job_id]))
             return
         job = read.jobs.jobs.get(execution.job_id)
         cancelled = cancellation_reason(execution, job)
@@ -225,9 +256,11 @@ class Preparer:
             before.confirm(read.at)  # its request is as it would be made now; a signature names the time
             self._run_queue.enqueue(before)
             return
-        request = None if job.target.unread_bytes else self._request(held, execution, job)
-        ready = ReadyExecution(held=held, execution=execution, job=job, request=request, read_at=read.at, permit=permit)
-        self._run_queue.enqueue(ready)
+        request = self._early.take(held, execution.id, job)
+        if request is None and not job.target.unread_bytes:
+            request = self._request(held, execution, job)
+        again = before is not None
+        self._run_queue.enqueue(ReadyExecution(held, execution, job, request, read.at, permit=permit, read_again=again))
 
     def _request(self, held: HeldBatch, execution: Execution, job: Job) -> Any:
         number = next_attempt_number(execution.attempts)
@@ -252,7 +285,7 @@ class Preparer:
             job = read.jobs.jobs.get(execution.job_id)
             unreadable = read.jobs.unreadable.get(execution.job_id)
             if unreadable is not None:
-                return _unreadable(execution, unreadable), Event.EXHAUST
+                return unreadable_reason(execution, unreadable), Event.EXHAUST
             cancelled = cancellation_reason(execution, job)
             if cancelled is not None or job is None:
                 return cancelled or "the job was deleted", Event.CANCEL
@@ -262,7 +295,7 @@ class Preparer:
                 request = self._request(held, execution, job)
             except Exception as exc:
                 log.exception("execution_unsendable", execution=execution.id)
-                return _unsendable(exc), Event.EXHAUST
+                return unsendable_reason(exc), Event.EXHAUST
             ready.load(replace(job, target=replace(job.target, body=b"")), request, read.at)
             return None
         return None
@@ -272,7 +305,7 @@ class Preparer:
         this look at it.
         """
         read = await self._read_jobs(ready.held, [ready.execution])
-        same = read is not None and _stamp(read.jobs.jobs.get(ready.job.id)) == _stamp(ready.job)
+        same = read is not None and job_stamp(read.jobs.jobs.get(ready.job.id)) == job_stamp(ready.job)
         same = same and self._windows.decide(ready.execution, ready.job) is None
         if same and read is not None:
             ready.confirm(read.at)
@@ -284,7 +317,9 @@ class Preparer:
         Otherwise a body that takes longer to read than a reading may be old would never be sent.
         """
         now = await self._read_jobs(held, [execution])
-        if now is None or _stamp(now.jobs.jobs.get(execution.job_id)) != _stamp(read.jobs.jobs.get(execution.job_id)):
+        if now is None or job_stamp(now.jobs.jobs.get(execution.job_id)) != job_stamp(
+            read.jobs.jobs.get(execution.job_id)
+        ):
             return None
         return read._replace(at=now.at)
 
@@ -311,17 +346,3 @@ class Preparer:
             job=job,
         )
         self._unsent.drop(dropped)
-
-
-def _stamp(job: Job | None) -> tuple[int, str, str, bool] | None:
-    """What a job is compared by. Who chains a job to it changes no revision."""
-    return None if job is None else (job.revision, job.schedule_version, job.state, job.followed)
-
-
-def _unreadable(execution: Execution, why: str) -> str:
-    what = "the job's document" if execution.message is None else "the message"
-    return f"{what} could not be read: {why}"
-
-
-def _unsendable(exc: Exception) -> str:
-    return f"its request could not be made: {type(exc).__name__}: {str(exc)[:200]}"

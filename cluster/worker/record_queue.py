@@ -16,23 +16,27 @@ class RecordQueue:
     def __init__(self, held: HeldBatches) -> None:
         self._held = held
         self._results: list[FinishedRequest | DroppedExecution] = []
+        self._awaited: list[FinishedRequest | DroppedExecution] = []
         self._finished: list[HeldBatch] = []
         self._wake = asyncio.Event()
-        self.awaited = False
-        """Whether something waits for one of the results to be written: a permit, or the next run of a job."""
 
     def __len__(self) -> int:
-        return len(self._results)
+        return len(self._results) + len(self._awaited)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether something waits for one of the results to be written: a permit, or the next run of a job."""
+        return bool(self._awaited)
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to write."""
-        return not self._results and not self._finished
+        return not self._results and not self._awaited and not self._finished
 
     def add(self, result: FinishedRequest | DroppedExecution) -> None:
         """An execution has a result."""
-        self._results.append(result)
-        self.awaited |= result.job is not None and (result.job.limit_key is not None or result.job.overlap_skip)
+        awaited = result.job is not None and (result.job.limit_key is not None or result.job.overlap_skip)
+        (self._awaited if awaited else self._results).append(result)
         self._wake.set()
 
     def close_if_done(self, held: HeldBatch) -> None:
@@ -48,11 +52,14 @@ class RecordQueue:
         await self._wake.wait()
 
     def take(self, most: int | None = None) -> list[FinishedRequest | DroppedExecution]:
-        """The oldest results. Whoever takes them records them."""
-        taken, self._results = (self._results, []) if most is None else (self._results[:most], self._results[most:])
-        if not self._results:
+        """The oldest results, those that something waits for first. Whoever takes them records them."""
+        results = self._awaited + self._results
+        count = len(results) if most is None else min(most, len(results))
+        taken, first = results[:count], len(self._awaited)
+        self._awaited = results[count:first]
+        self._results = results[max(count, first) :]
+        if count == len(results):
             self._wake.clear()
-            self.awaited = False
         return taken
 
     def take_finished(self) -> list[HeldBatch]:

@@ -14,6 +14,7 @@ import structlog
 from cluster.core.errors import HoraeError, StoreUnavailable
 from cluster.core.execution.model import Rescheduled
 from cluster.core.execution.verdict import round_up_to_grain
+from cluster.core.timings import LONGEST_PREFETCH_MS
 from cluster.store import batches, deferred_batches, engine_jobs, paused_batches
 from cluster.store.deferred_batches import Pace
 from cluster.worker.record import MoveOptions
@@ -38,7 +39,7 @@ SLOW_HOST_MS = 2000
 """An execution that waits for a slow host may be claimed again after so long."""
 LATE_SPREAD_MS = 500
 AFTER_PROBE_MS = 500
-FAR_MS = 5000
+FAR_MS = LONGEST_PREFETCH_MS + 4000
 """Only a clock that was wrong claims a batch so long before it is due: it takes no room until then."""
 EARLIER_MS = 1000
 HELD_BACK_MS = 2000
@@ -116,7 +117,7 @@ class Releaser:
     def _deferrals(self) -> list[Deferral]:
         """Executions that wait because a breaker is open, or for too long already for their slow host or their limit."""
         now, dispatcher = self._clock.monotonic(), self._dispatcher
-        crowded = self._context.unsent.count > self._crowd
+        crowded = self._context.due_soon() > self._crowd
         by_host = dispatcher.host_queues.deferrals(now - PATIENCE_SECONDS)
         by_limit = dispatcher.limit_queues.deferrals(now - (PATIENCE_SECONDS if crowded else LIMIT_PATIENCE_SECONDS))
         return [d for d in by_host if not dispatcher.lottery.is_drawing(str(d.host))] + by_limit

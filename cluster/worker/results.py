@@ -25,7 +25,7 @@ from cluster.worker.model import DroppedExecution, FinishedRequest
 from cluster.worker.record import MoveOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cluster.core.alerts import ResultWatch
     from cluster.core.execution.model import Execution, Job
@@ -43,6 +43,12 @@ FULL_FLUSH = 256
 MAX_GATHER_SECONDS = 0.04
 """A flush waits for no more than `FULL_FLUSH` results, and no longer than this: what is not written yet is sent again if the
 node dies.
+"""
+GIVE_WAY_SECONDS = 0.4
+GIVE_WAY_RESULTS = 3072
+GIVE_WAY_LINGER = 0.02
+"""While many executions are due and leave one after another, a flush gives way to them for so long, and until there are so many
+results. That is the time between a burst's first requests and its last ones, which would otherwise be later by as much.
 """
 MAX_FLUSH = 512
 RECORD_RETRY_SECONDS = 1.0
@@ -67,7 +73,17 @@ class _Decided:
 class Results:
     """The results of one node."""
 
-    def __init__(self, context: WorkerContext, recorder: Recorder, effects: Effects) -> None:
+    def __init__(
+        self,
+        context: WorkerContext,
+        recorder: Recorder,
+        effects: Effects,
+        gives_way: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`gives_way`: whether executions that are due have nothing to wait for but this node."""
+        self._gives_way = gives_way
+        self._overdue = 0
+        """So many results have waited for as long as they may: they are written before a flush gives way again."""
         self._clock = context.clock
         self._records = context.records
         self._unsent = context.unsent
@@ -89,6 +105,7 @@ class Results:
             await self._records.wait()
             await self._gather()
             taken = self._records.take(MAX_FLUSH)
+            self._overdue = max(0, self._overdue - len(taken))
         if taken or not self._records.empty:
             await self._record_surely(taken)
         return 0.0
@@ -96,6 +113,13 @@ class Results:
     async def _gather(self) -> None:
         """Wait a moment for more results, and for longer while many come, unless somebody waits for one of them."""
         began = self._clock.monotonic()
+        while not self._overdue and len(self._records) < GIVE_WAY_RESULTS and not self._records.awaited:
+            if not self._gives_way():
+                break
+            if self._clock.monotonic() - began >= GIVE_WAY_SECONDS:
+                self._overdue = len(self._records)
+                return
+            await asyncio.sleep(GIVE_WAY_LINGER)
         while len(self._records) < FULL_FLUSH:
             before = len(self._records)
             await asyncio.sleep(LINGER)

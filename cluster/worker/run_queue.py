@@ -79,6 +79,11 @@ class RunQueue:
         now_ms = self._clock.now_ms()
         return list({r.held: None for at, _, r in self._heap if at <= now_ms and r.execution.id in r.held.waiting})
 
+    def waits_for_slot(self) -> bool:
+        """Whether something is due, and all slots are taken by requests that end."""
+        due = bool(self._heap) and self._heap[0][0] <= self._clock.now_ms()
+        return due and not self._slots.available() and not self._slots.stuck()
+
     def count_due(self) -> int:
         """How many are due and wait for a slot."""
         if self._slots.available():

@@ -16,7 +16,7 @@ from cluster.core.errors import StoreError, StoreUnavailable
 from cluster.loops import Loop, cancel_and_wait
 from cluster.store import deferred_batches, last_results
 from cluster.worker.circuit_breakers import CircuitBreakers
-from cluster.worker.claiming import Claiming
+from cluster.worker.claiming import Claiming, Room
 from cluster.worker.context import WorkerContext
 from cluster.worker.dispatch import Dispatcher
 from cluster.worker.effects import Effects
@@ -61,6 +61,9 @@ class WorkerSettings:
     node: str
     slots: int = 256
     waiting: int = 2048
+    """With so many that are due and wait, nothing more is claimed."""
+    ahead: int = 10_240
+    """With so many that wait, due or not, only what is due soon."""
     unrecorded: int = 4096
     claimers: int = 2
     spare_claimers: int = 4
@@ -104,9 +107,16 @@ class Worker:
         self.stats = context.stats
         self.recorder = recorder = Recorder(db, settings.retention_days)
         self.dispatcher = Dispatcher(context)
-        self.claiming = Claiming(context, self.dispatcher, recorder, settings.waiting, settings.unrecorded)
+        self.claiming = Claiming(
+            context,
+            self.dispatcher,
+            recorder,
+            Room(due=settings.waiting, ahead=settings.ahead, unrecorded=settings.unrecorded),
+        )
         self.lease_keeper = LeaseKeeper(context)
-        self.results = Results(context, recorder, Effects(context, self.dispatcher.limit_queues))
+        self.results = Results(
+            context, recorder, Effects(context, self.dispatcher.limit_queues), self.dispatcher.many_leave
+        )
         self.releaser = Releaser(context, recorder, self.dispatcher, settings.waiting // 4)
         self._sharing = asyncio.Lock()
         """Of two readings of the breakers at once, the one that began first might end last, and undo the other."""

@@ -266,7 +266,7 @@ async def test_a_job_read_long_ago_is_read_again_before_its_execution_leaves(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job was paused while its execution waited behind a slow one: it must not be sent."""
-    monkeypatch.setattr("cluster.worker.dispatch.STALE_SECONDS", 0.1)
+    monkeypatch.setattr("cluster.worker.dispatch.REREAD_SECONDS", 0.1)
     await owed(database, "a", "b")
     gate, sent = asyncio.Event(), list[str]()
 

@@ -28,8 +28,8 @@ from cluster.store.enqueue import repair_batches
 from cluster.usecases import jobs
 from cluster.worker.claim import Claimer
 from cluster.worker.dispatch import STALE_SECONDS
-from cluster.worker.prepare import MAX_LEAD_SECONDS
 from cluster.worker.record import MoveOptions, Recorder
+from tests.simulation.crowding import AnyCrowds
 from tests.simulation.model import turn
 from tests.simulation.world import START_MS, Broken, World
 from tests.support.engine import leader_context
@@ -186,7 +186,7 @@ class Changing:
         w = self.world
         await turn(after)
         store, elector, census, clock = w.store, Trusting(next(self._terms), w), Census(), w.clock()
-        context = leader_context(_any(store), _any(clock), elector.trusted_term, TIMINGS)
+        context = leader_context(_any(store), _any(clock), elector.trusted_term, TIMINGS, crowds=AnyCrowds(w.seed))
         leader = Leader(context, _any(elector), _any(census))
         leader._next_run.update(replay=float("inf"), backfill=float("inf"), sweep=float("inf"))
         while w.now < until:
@@ -211,7 +211,7 @@ class Changing:
                 if claimed is None:
                     await turn(0.7)
                     continue
-                await turn(clock.seconds_until(claimed.batch.send_ms) - w.random.random() * MAX_LEAD_SECONDS)
+                await turn(clock.seconds_until(claimed.batch.send_ms) - w.random.random() * STALE_SECONDS)
                 jobs_now, read_at = await self._jobs(claimed)
                 cancelled = self._cancelled(claimed, jobs_now)
                 await turn(clock.seconds_until(claimed.batch.send_ms))

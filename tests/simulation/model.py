@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.core.election import LeaderLease
 from cluster.core.errors import OutcomeUnknown, StoreUnavailable
 from cluster.core.lifecycle import SENT_FINAL, FinalResult, State, replaces
+from cluster.core.timings import PREFETCH_MS
 from cluster.store.batches import OVERDUE_MS
 from cluster.store.history import Recorded
 from cluster.store.mongo.upcoming import Upcoming
@@ -312,6 +313,7 @@ async def claim(db: Store, owner: str, lease_seconds: float, which: ClaimFilter,
             if b.late == which.late
             and b.claimable_ms <= now + which.behind_ms
             and (b.claimable_ms <= now + which.behind_ms - which.patience_ms or b.send_ms <= now + which.behind_ms)
+            and not (which.soon_only and b.send_ms > now + which.behind_ms + PREFETCH_MS)
             and not (which.unowned_only and b.owner is not None)
             and b.host not in which.hosts_blocked
             and b.limit_key not in which.limits_saturated
@@ -340,14 +342,18 @@ async def claim(db: Store, owner: str, lease_seconds: float, which: ClaimFilter,
 def _stood_unclaimed(b: Batch, now: int, unclaimed_ms: int | None) -> bool:
     if unclaimed_ms is None or b.claims or b.attempt:
         return False
-    return b.claimable_ms < now - unclaimed_ms if b.unclaimed is None else b.unclaimed
+    return _wanted_ms(b) < now - unclaimed_ms if b.unclaimed is None else b.unclaimed
+
+
+def _wanted_ms(b: Batch) -> int:
+    return max(b.claimable_ms, b.send_ms - PREFETCH_MS)
 
 
 async def note_held_back(
     db: Store, hosts: Sequence[str], limits: Sequence[str], unclaimed_ms: int, since_ms: int
 ) -> int:
     def effect(b: Batch) -> bool:
-        age = db.now_ms() - b.claimable_ms
+        age = db.now_ms() - _wanted_ms(b)
         there = b.owner is None and not b.attempt and b.unclaimed is None and since_ms <= age <= unclaimed_ms
         fits = there and (b.host in hosts or b.limit_key in limits)
         if fits:

@@ -36,6 +36,7 @@ from cluster.store.enqueue import insert_owed, repair_batches
 from cluster.store.schedules import ScheduleRow
 from cluster.worker.claim import ClaimedBatch, Claimer
 from cluster.worker.record import Recorder
+from tests.simulation.crowding import AnyCrowds
 from tests.simulation.leases import Leases
 from tests.simulation.model import turn
 from tests.simulation.world import START_MS, Broken, World
@@ -144,6 +145,7 @@ class WritingDown:
             TIMINGS,
             new_batch_id=lambda: f"b{next(self._ids)}",
             retention_days=1.0,
+            crowds=AnyCrowds(w.seed),
         )
         step = self._materialiser(context).step
         for _ in range(3):

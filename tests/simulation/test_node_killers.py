@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cluster.worker.claim import ClaimedBatch
-from cluster.worker.claiming import Claiming, SuspectSlot
+from cluster.worker.claiming import Claiming
 from cluster.worker.record import AS_RETRY, MoveOptions, Recorder
+from cluster.worker.suspect_slot import SuspectSlot
 from tests.simulation import twins
 from tests.simulation.explore import TIMES, explore, first_to_show
 from tests.simulation.node_killers import NodeKillers

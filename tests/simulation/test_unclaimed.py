@@ -71,8 +71,8 @@ def _judged_too_soon(patch: pytest.MonkeyPatch) -> None:
     """A batch stands unclaimed as soon as it is late."""
     real = Claiming._filter
 
-    def sooner(self: Claiming, max_claims: int | None, *, late: bool) -> ClaimFilter:
-        return replace(real(self, max_claims, late=late), unclaimed_ms=2000)
+    def sooner(self: Claiming, max_claims: int | None, *, late: bool, soon_only: bool = False) -> ClaimFilter:
+        return replace(real(self, max_claims, late=late, soon_only=soon_only), unclaimed_ms=2000)
 
     patch.setattr(Claiming, "_filter", sooner)
     patch.setattr("cluster.core.timings.UNCLAIMED_GRACE", -8.0)

@@ -51,6 +51,7 @@ class World:
     """Actors and the time they share. `trouble` in 0..1 is how often anything goes wrong."""
 
     def __init__(self, seed: int, trouble: float = 0.06) -> None:
+        self.seed = seed
         self.random = Random(seed)
         self.now = 0.0
         self.skew_ms = 0

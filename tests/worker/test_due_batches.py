@@ -38,12 +38,22 @@ def _held(name: str, send_ms: int, host: str = "a.example:80", size: int = 1) ->
 class _Node:
     """The due batches of a node that notes what it is to prepare. What is prepared leaves at once, or counts as ready."""
 
-    def __init__(self, ready: dict[str, int] | None = None, *, failing: bool = False) -> None:
+    def __init__(
+        self, ready: dict[str, int] | None = None, *, failing: bool = False, waiting: dict[str, int] | None = None
+    ) -> None:
+        """`ready`: what waits for hosts that answer quickly; `waiting`: for others."""
+        waiting = waiting or {}
         self.prepared: list[list[str]] = []
         self.ready = ready or {}
         self.tasks = Tasks()
         self._failing = failing
-        self.due = DueBatches(self.tasks, cast("RunQueue", _Queue()), lambda h: self.ready.get(h, 0), self._prepare)
+        self.due = DueBatches(
+            self.tasks,
+            cast("RunQueue", _Queue()),
+            lambda h: self.ready.get(h, 0),
+            lambda h: waiting.get(h, 0) if h else sum(waiting.values()),
+            self._prepare,
+        )
 
     async def _prepare(self, together: list[HeldBatch]) -> None:
         self.prepared.append([held.batch.id for held in together])
@@ -106,3 +116,14 @@ async def test_a_batch_that_was_released_meanwhile_is_not_prepared(monkeypatch: 
     node.ready.clear()
     await node.tasks.wait(5)
     assert node.prepared == [["b"]]
+
+
+async def test_while_thousands_wait_for_hosts_that_nobody_knows_no_more_of_them_are_prepared() -> None:
+    """Their jobs would be read again and again. A host that nothing waits for is kept out by none of them."""
+    node = _Node(waiting={"slow.example:80": due_batches.MANY_READY - 1})
+    node.due.add([_held("a", 1000, "slow.example:80"), _held("b", 1000, "")])
+    assert [held.batch.id for held in node.due.unprepared()] == []
+    node = _Node(waiting={"slow.example:80": due_batches.MANY_READY - 1, "other.example:80": 1})
+    node.due.add([_held("a", 1000, "slow.example:80"), _held("b", 1000, ""), _held("c", 1000, "free.example:80")])
+    assert sorted(held.batch.id for held in node.due.unprepared()) == ["a", "b"]
+    await node.tasks.cancel()

@@ -216,7 +216,7 @@ async def test_jobs_of_executions_that_wait_for_their_host_are_not_read_again_an
         await free.acquire()
         return httpx.Response(200)
 
-    monkeypatch.setattr(dispatch, "STALE_SECONDS", 60.0)
+    monkeypatch.setattr(dispatch, "REREAD_SECONDS", 60.0)
     w = worker(database, target, slots=32)
     await w.claiming.claim_once()
     await eventually(lambda: _true(w.context.slots.in_flight == 8), 5, "a quarter of the slots")

@@ -18,6 +18,7 @@ from cluster.core.execution.model import Batch
 from cluster.store import deferred_batches
 from cluster.store.deferred_batches import Pace
 from cluster.worker.claiming import LATE_EVERY
+from cluster.worker.context import WorkerContext
 from cluster.worker.late_work import MAX_NAMES, LateWork
 from tests.support.engine import rows, worker
 from tests.support.waiting import eventually
@@ -184,12 +185,12 @@ async def test_names_of_late_work_are_bounded_and_forgotten(database: Database) 
 
 @pytest.mark.parametrize(("unsent", "claims"), [(0, 1), (640, LATE_EVERY), (1200, 0)])
 async def test_a_node_that_is_behind_with_current_work_claims_late_work_now_and_then(
-    database: Database, unsent: int, claims: int
+    database: Database, monkeypatch: pytest.MonkeyPatch, unsent: int, claims: int
 ) -> None:
     """A node claims ahead for a quick host as much as it leaves to late work, all the time. So one claim in ten has more room."""
     await late_batches(database, 1)
     w = worker(database, answered)
-    w.context.unsent.count = unsent
+    monkeypatch.setattr(WorkerContext, "due_soon", lambda _: unsent)
     tried = 0
     while tried < 2 * LATE_EVERY:
         tried += 1

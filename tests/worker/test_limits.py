@@ -217,7 +217,7 @@ async def test_a_job_that_is_moved_to_another_queue_asks_there(
     await queues.put(database, Queue("one", Limits(1.0, 5), 0))
     await queues.put(database, Queue("other", Limits(None, 1), 0))
     await owed(database, "a", "b", queue="one", gate="q:one")
-    monkeypatch.setattr("cluster.worker.dispatch.STALE_SECONDS", 0.1)
+    monkeypatch.setattr("cluster.worker.dispatch.REREAD_SECONDS", 0.1)
     w = worker(database, target := Target())
     w.start()
     await eventually(lambda: _true(bool(target.came)), 5, "the first of them")

@@ -180,10 +180,10 @@ async def test_a_request_is_made_again_only_if_it_would_be_another_one(
         if meanwhile == "a change":
             update = {"$set": {"body": b"2"}, "$inc": {"revision": 1}}
             await database.api["jobs"].update_one({"_id": "a"}, update)
-        monkeypatch.setattr("cluster.worker.dispatch.STALE_SECONDS", 60.0)
+        monkeypatch.setattr("cluster.worker.dispatch.REREAD_SECONDS", 60.0)
 
     sizes = counting_reads(monkeypatch, change)
-    monkeypatch.setattr("cluster.worker.dispatch.STALE_SECONDS", -1.0)
+    monkeypatch.setattr("cluster.worker.dispatch.REREAD_SECONDS", -1.0)
     bodies: list[bytes] = []
 
     def noted(request: httpx.Request) -> httpx.Response:

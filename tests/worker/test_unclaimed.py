@@ -315,7 +315,9 @@ async def test_a_batch_released_at_a_shutdown_counts_anew(database: Database) ->
     await batches.release(database, first, None, nothing_sent=True)
     assert await _unclaimed(database) is None
     minute_ago = DatetimeMS(Clock().now_ms() - 60_000)
-    await database.api["batches"].update_one({"_id": "b"}, {"$set": {"claimable_at": minute_ago}})
+    await database.api["batches"].update_one(
+        {"_id": "b"}, {"$set": {"claimable_at": minute_ago, "send_at": minute_ago}}
+    )
     second = await batches.claim(database, "w", 10.0, which, 5.0)
     assert second is not None
     assert second.unclaimed is True

@@ -11,10 +11,12 @@ from cluster.core.execution.batching import DEFAULT, DUE_NOW, BatchOptions, make
 from cluster.core.execution.model import FIRST_CLAIM, FIRST_TOKEN, Execution
 from cluster.core.ids import LANES, execution_id, lane_of, spread_ms
 from cluster.core.limits.permits import sharing_key
+from cluster.core.timings import PREFETCH_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from cluster.core.execution.crowds import Crowds
     from cluster.core.execution.model import Batch, JobSchedule
 
 T = TypeVar("T")
@@ -69,11 +71,17 @@ def split_by_host(items: Sequence[T], host: Callable[[T], str], size: int) -> It
 
 
 def plan_batches(
-    owed: Iterable[tuple[JobSchedule, Sequence[int]]], nodes: int, new_id: Callable[[], str], *, late: bool = False
+    owed: Iterable[tuple[JobSchedule, Sequence[int]]],
+    nodes: int,
+    new_id: Callable[[], str],
+    *,
+    late: bool = False,
+    crowds: Crowds | None = None,
 ) -> Plan:
     """Executions for `(job, due instants)` pairs, in batches of one send second and queue.
 
     `late`: batches of late work have many send seconds, in order of due time: they are sent as soon as they are claimed.
+    `crowds`: batches of a crowded second may be claimed earlier, as it says.
     `new_id` makes batch ids. The due instants must be those that the job owes.
     """
     # (send, due, job): executions are made last, when the batch they name is known.
@@ -84,13 +92,13 @@ def plan_batches(
             send = due + spread
             groups[0 if late else send // 1000, sharing_key(job.limit_key)].append((send, due, job))
     made = Plan([], [])
-    options = BatchOptions(late=late, caught_up=late)
-    for _, group in sorted(groups.items(), key=itemgetter(0)):
+    for (second, _), group in sorted(groups.items(), key=itemgetter(0)):
         if late:
             group.sort(key=itemgetter(0))
         size = MAX_BATCH if late else batch_size(len(group), nodes)
         for share in split_by_host(group, _host, size):
             members = _executions(share, new_id())
+            options = BatchOptions(_prefetch_ms(crowds, second, len(members)), late=late, caught_up=late)
             made.executions.extend(members)
             made.batches.append(make_batch(members, options))
     return made
@@ -128,6 +136,10 @@ def _add(made: Plan, group: Sequence[Execution], size: int, new_id: Callable[[],
         members = [replace(e, batch=name) for e in share]
         made.executions.extend(members)
         made.batches.append(make_batch(members, options))
+
+
+def _prefetch_ms(crowds: Crowds | None, second: int, executions: int) -> int:
+    return PREFETCH_MS if crowds is None else crowds.prefetch_ms(second, executions)
 
 
 def _host(owed: tuple[int, int, JobSchedule]) -> str:

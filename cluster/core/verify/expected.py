@@ -29,7 +29,8 @@ SEAM_MS = 10_000
 AHEAD_MS = 900_000
 """No occurrence is materialised so long before it is due: the longest look-ahead and a stride."""
 PREFETCH_MS = 1000
-"""An execution may be claimed so long before its send time."""
+"""An execution may be claimed so long before its send time, or sooner if thousands share its second."""
+LONGEST_PREFETCH_MS = 4000
 UNCLAIMED_GRACE_MS = 2000
 """So much longer than a lease a batch is claimable before it stands unclaimed."""
 SETTLE_MS = 120_000
@@ -223,7 +224,7 @@ class Expected:
             planned += self.spread_ms
         # The send time of a record is that of its latest retry; with a single attempt it is that of the attempt. It is a
         # little before the planned time if the execution could not be sent, ended at its claim and was replayed at once.
-        of_attempt = len(r.attempts) == 1 and r.state in SENT and r.send_ms >= planned - PREFETCH_MS
+        of_attempt = len(r.attempts) == 1 and r.state in SENT and r.send_ms >= planned - LONGEST_PREFETCH_MS
         return r.send_ms if of_attempt else planned
 
     def latest_ms(self, r: Record) -> int:

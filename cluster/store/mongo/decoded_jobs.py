@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cluster.core.execution.model import Job
 
-KEPT = 8192
+KEPT = 16_384
 """Jobs that are kept; those that were used last."""
 MAX_BODY_BYTES = 4096
 """Jobs with a longer body are not kept: they would take the node's memory, and copying bytes is cheap."""
@@ -37,6 +37,14 @@ class DecodedJobs:
         """The job as it was decoded from a document with this stamp; None if it has another one, or is not kept."""
         kept = self._jobs.get(job_id)
         if kept is None or kept[0] != stamp:
+            return None
+        self._jobs.move_to_end(job_id)
+        return kept[1]
+
+    def last_known(self, job_id: str) -> Job | None:
+        """The job as it was decoded last, which it may be no more."""
+        kept = self._jobs.get(job_id)
+        if kept is None:
             return None
         self._jobs.move_to_end(job_id)
         return kept[1]
