@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Database, Document
 
 
-WANTED_AT = {"$max": ["$claimable_at", {"$subtract": ["$send_at", PREFETCH_MS]}]}
-"""An expression: since when a batch should have been claimed. One of a crowded second may be claimed earlier, and need not be."""
+_DUE_SOON_AT = {"$max": ["$claimable_at", {"$subtract": ["$send_at", PREFETCH_MS]}]}
+WANTED_AT = {"$cond": [{"$eq": [{"$type": "$send_at"}, "date"]}, _DUE_SOON_AT, "$claimable_at"]}
+"""An expression: since when a batch should have been claimed. One of a crowded second may be claimed earlier, and need not be.
+Of one whose send time cannot be read it is when it could be claimed: the whole query would fail otherwise.
+"""
 
 
 class NextClaimable(NamedTuple):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
+from cluster.core.timings import LONGEST_PREFETCH_MS
 from cluster.store.batches import OVERDUE_MS
 from cluster.store.claimable_batches import WANTED_AT, unclaimed_for
 from cluster.store.mongo.operation import operation
@@ -67,6 +68,7 @@ async def note_held_back(
         "$expr": {
             "$and": [
                 {"$lte": ["$claimable_at", {"$subtract": ["$$NOW", since_ms]}]},
+                {"$gte": ["$claimable_at", {"$subtract": ["$$NOW", unclaimed_ms + LONGEST_PREFETCH_MS]}]},
                 {"$lte": [WANTED_AT, {"$subtract": ["$$NOW", since_ms]}]},
                 {"$gte": [WANTED_AT, {"$subtract": ["$$NOW", unclaimed_ms]}]},
             ]

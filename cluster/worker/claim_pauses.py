@@ -4,8 +4,9 @@ That is in the database: the earliest `claimable_at` of all batches. So a node s
 share of the polls. A poll is a look at that instant, by the primary's clock, and no claim: an idle node claims nothing.
 New work is found in time, by these rules:
 
-- What a schedule owes is written `look-ahead - prefetch` (14 s, 11 s in a crowded second) before it is claimable: three times the longest sleep,
-  with a short look-ahead too. So every node has seen it by then, and wakes for it.
+- What a schedule owes is written `look-ahead - prefetch` (14 s) before it is claimable: three times the longest sleep,
+  with a short look-ahead too. So every node has seen it by then, and wakes for it. What a crowded second brings forward is
+  written 11 s before, or less with a short look-ahead; a node that sees it later claims less of it early.
 - What this process writes itself (runs by hand, messages, retries, releases, what its leader settles) it tells its
   claimers at once.
 - Retries that another node wrote and leases that end are in the database with their instants, as everything else.

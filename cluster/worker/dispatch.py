@@ -111,6 +111,10 @@ class Dispatcher:
         """Batches of which something is due and waits for a slot of this node, or for its turn to be prepared."""
         return list(dict.fromkeys([*self.run_queue.overdue_batches(), *self._preparer.unprepared()]))
 
+    def unprepared_batches(self) -> list[HeldBatch]:
+        """Batches that are due and wait for their turn to be prepared."""
+        return self._preparer.unprepared()
+
     async def finish(self, seconds: float) -> None:
         """Start nothing more, and wait until nothing is in flight, at most so long."""
         self.run_queue.stop()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 READY_AHEAD = 512
 """While so many of a host are due and ready, nothing more of it that is due is prepared: its jobs would be read again."""
 MANY_READY = 2048
-"""While so many are ready and wait for hosts of which some are not known to answer quickly, the same."""
+"""While so many are ready and wait for hosts that have few of them each, no batch is prepared that such hosts share."""
 MAX_READ = 512
 """Executions whose jobs are read together: a read costs both sides more than what it reads of a job that is known."""
 LOOK_SECONDS = 0.02
@@ -43,8 +43,8 @@ class DueBatches:
         count_waiting: Callable[[str], int],
         prepare: Callable[[list[HeldBatch]], Coroutine[Any, Any, None]],
     ) -> None:
-        """`count_moving`: how many are ready and wait for this host, if it answers quickly. `count_waiting`: how many wait for this
-        host, whether it does or not; for any host, without a name.
+        """`count_moving`: how many are ready and wait for this host, if it answers quickly. `count_waiting`: the same whether it
+        does or not; without a name, of all hosts, a few of each at most.
         """
         self._count_waiting = count_waiting
         self._tasks = tasks
@@ -100,7 +100,7 @@ class DueBatches:
         waiting, self._waiting = self._waiting, []
         ahead: Counter[str] = Counter()
         for_a_slot = self._run_queue.count_due()
-        enough = self._count_waiting("") >= MANY_READY
+        many_wait = self._count_waiting("") >= MANY_READY
         taken: list[HeldBatch] = []
         size = 0
         for place, held in enumerate(waiting):
@@ -112,8 +112,7 @@ class DueBatches:
             if taken and size + count > MAX_READ:
                 self._waiting += waiting[place:]
                 break
-            # A host that nobody waits for is not kept out by others, unless it shares its batches with them.
-            if ahead[host] >= READY_AHEAD or (enough and (not host or self._count_waiting(host))):
+            if ahead[host] >= READY_AHEAD or (self._count_waiting(host) >= READY_AHEAD if host else many_wait):
                 self._waiting.append(held)
                 continue
             taken.append(held)

@@ -102,8 +102,8 @@ class HostQueues:
         return False
 
     def count_waiting(self, host: str = "") -> int:
-        """How many wait for this host, or for any."""
-        return len(self._queues.get(host, ())) if host else sum(map(len, self._queues.values()))
+        """How many wait for this host; without a name, for all of them, at most `MANY` of each."""
+        return len(self._queues.get(host, ())) if host else sum(min(len(q), MANY) for q in self._queues.values())
 
     def start_waiting(self, host: str | None) -> None:
         """A slot is free: start the executions that wait longest for this host and the next ones, and now and then (None: now)

@@ -6,6 +6,7 @@ An execution that has waited for long is prepared again. At the send time there 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -116,7 +117,9 @@ class Preparer:
         while (delay := self._clock.seconds_until(send_ms) - self._lead_seconds()) > 0.001:
             together = self._unprepared[send_ms]
             if early < len(together) and self._unsent.count > READY_AT_ONCE:
-                await self._early.prepare(together[early])
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(delay):  # nothing waits for what only saves time
+                        await self._early.prepare(together[early])
                 early += 1
             else:
                 gathers = delay < LOOK_AGAIN_SECONDS or self._unsent.count > READY_AT_ONCE

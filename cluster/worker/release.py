@@ -71,8 +71,15 @@ class Releaser:
         context, db = self._context, self._context.db
         now = self._clock.now_ms()
         await self._note_held_back()
+        hosts: dict[str, int] = {}
         for deferral in self._deferrals():
-            await self.release(deferral.held, self._claimable_ms(deferral, now), deferral)
+            at_ms = self._claimable_ms(deferral, now)
+            if deferral.host is not None:
+                hosts[deferral.host] = at_ms
+            await self.release(deferral.held, at_ms, deferral)
+        for held in self._dispatcher.unprepared_batches():
+            if held.batch.host in hosts:  # it would be prepared only to be deferred as well
+                await self.release(held, hosts[held.batch.host])
         await self.release_paused()
         for held in self._dispatcher.overdue_batches() if context.slots.stuck() else ():
             await self.release(held, None)

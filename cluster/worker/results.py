@@ -113,13 +113,12 @@ class Results:
     async def _gather(self) -> None:
         """Wait a moment for more results, and for longer while many come, unless somebody waits for one of them."""
         began = self._clock.monotonic()
-        while not self._overdue and len(self._records) < GIVE_WAY_RESULTS and not self._records.awaited:
-            if not self._gives_way():
-                break
-            if self._clock.monotonic() - began >= GIVE_WAY_SECONDS:
+        while not self._overdue and self._gives_way():
+            many = len(self._records) >= GIVE_WAY_RESULTS
+            if many or self._records.awaited or self._clock.monotonic() - began >= GIVE_WAY_SECONDS:
                 self._overdue = len(self._records)
-                return
-            await asyncio.sleep(GIVE_WAY_LINGER)
+            else:
+                await asyncio.sleep(GIVE_WAY_LINGER)
         while len(self._records) < FULL_FLUSH:
             before = len(self._records)
             await asyncio.sleep(LINGER)

@@ -118,12 +118,19 @@ async def test_a_batch_that_was_released_meanwhile_is_not_prepared(monkeypatch: 
     assert node.prepared == [["b"]]
 
 
-async def test_while_thousands_wait_for_hosts_that_nobody_knows_no_more_of_them_are_prepared() -> None:
-    """Their jobs would be read again and again. A host that nothing waits for is kept out by none of them."""
-    node = _Node(waiting={"slow.example:80": due_batches.MANY_READY - 1})
-    node.due.add([_held("a", 1000, "slow.example:80"), _held("b", 1000, "")])
-    assert [held.batch.id for held in node.due.unprepared()] == []
-    node = _Node(waiting={"slow.example:80": due_batches.MANY_READY - 1, "other.example:80": 1})
+async def test_what_waits_for_a_slow_host_keeps_back_its_own_batches() -> None:
+    """They would be prepared only to be deferred. No other host is kept out."""
+    node = _Node(waiting={"slow.example:80": due_batches.READY_AHEAD})
     node.due.add([_held("a", 1000, "slow.example:80"), _held("b", 1000, ""), _held("c", 1000, "free.example:80")])
-    assert sorted(held.batch.id for held in node.due.unprepared()) == ["a", "b"]
+    assert [held.batch.id for held in node.due.unprepared()] == ["a"]
     await node.tasks.cancel()
+
+
+async def test_while_thousands_wait_for_hosts_that_nobody_knows_no_more_of_them_are_prepared() -> None:
+    """Their jobs would be read again and again. A host with batches of its own is kept out by none of them."""
+    for more in (0, 1):
+        waiting = {f"h{n}.example:80": 1 for n in range(due_batches.MANY_READY - 1 + more)}
+        node = _Node(waiting=waiting)
+        node.due.add([_held("a", 1000, ""), _held("b", 1000, "h0.example:80"), _held("c", 1000, "free.example:80")])
+        assert [held.batch.id for held in node.due.unprepared()] == ["a"] * more
+        await node.tasks.cancel()

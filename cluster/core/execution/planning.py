@@ -81,7 +81,7 @@ def plan_batches(
     """Executions for `(job, due instants)` pairs, in batches of one send second and queue.
 
     `late`: batches of late work have many send seconds, in order of due time: they are sent as soon as they are claimed.
-    `crowds`: batches of a crowded second may be claimed earlier, as it says.
+    `crowds`: batches of a crowded second may be claimed earlier, as it says, but for those that wait for their limit anyway.
     `new_id` makes batch ids. The due instants must be those that the job owes.
     """
     # (send, due, job): executions are made last, when the batch they name is known.
@@ -92,13 +92,14 @@ def plan_batches(
             send = due + spread
             groups[0 if late else send // 1000, sharing_key(job.limit_key)].append((send, due, job))
     made = Plan([], [])
-    for (second, _), group in sorted(groups.items(), key=itemgetter(0)):
+    for (second, limit), group in sorted(groups.items(), key=itemgetter(0)):
         if late:
             group.sort(key=itemgetter(0))
         size = MAX_BATCH if late else batch_size(len(group), nodes)
         for share in split_by_host(group, _host, size):
             members = _executions(share, new_id())
-            options = BatchOptions(_prefetch_ms(crowds, second, len(members)), late=late, caught_up=late)
+            prefetch_ms = PREFETCH_MS if crowds is None or limit else crowds.prefetch_ms(second, len(members))
+            options = BatchOptions(prefetch_ms, late=late, caught_up=late)
             made.executions.extend(members)
             made.batches.append(make_batch(members, options))
     return made
@@ -136,10 +137,6 @@ def _add(made: Plan, group: Sequence[Execution], size: int, new_id: Callable[[],
         members = [replace(e, batch=name) for e in share]
         made.executions.extend(members)
         made.batches.append(make_batch(members, options))
-
-
-def _prefetch_ms(crowds: Crowds | None, second: int, executions: int) -> int:
-    return PREFETCH_MS if crowds is None else crowds.prefetch_ms(second, executions)
 
 
 def _host(owed: tuple[int, int, JobSchedule]) -> str:
