@@ -112,8 +112,8 @@ class Preparer:
 
     async def _prepare(self, send_ms: int) -> None:
         """Shortly before the send time, prepare all batches that are held for it by then."""
-        # A millisecond is near enough: on a virtual clock the rest that a sum of floats leaves over would never pass.
         early = 0
+        # A millisecond is near enough: on a virtual clock the rest that a sum of floats leaves over would never pass.
         while (delay := self._clock.seconds_until(send_ms) - self._lead_seconds()) > 0.001:
             together = self._unprepared[send_ms]
             if early < len(together) and self._unsent.count > READY_AT_ONCE:
@@ -131,8 +131,7 @@ class Preparer:
         if self._clock.seconds_until(send_ms) <= 0:
             self._due.add(batches)
             return
-        together = []
-        count = 0
+        together, count = [], 0
         for place, held in enumerate(batches):
             count += len(held.waiting)
             if count > READY_AT_ONCE and together:
