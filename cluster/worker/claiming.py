@@ -53,7 +53,7 @@ class Room:
     """How many executions one node takes on."""
 
     due: int
-    """With so many that are due and wait it claims nothing more. Without a crowded second that is so for all that wait."""
+    """With so many that are due and wait it claims nothing more."""
     ahead: int
     """With so many that wait, due or not, it claims only what is due soon; and no more than `due` on top of them."""
     unrecorded: int

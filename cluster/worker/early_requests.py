@@ -7,6 +7,7 @@ made early is no promise: it is sent only if its job, read again as for every ot
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -60,10 +61,10 @@ class EarlyRequests:
         for n, execution in enumerate(list(held.waiting.values()), 1):
             job = None if execution.message is not None else jobs.last_known(execution.job_id)
             if job is not None and not job.target.unread_bytes and job.signing_secret is None:
-                try:
+                with suppress(
+                    Exception
+                ):  # it is made again at its send time, and the error is logged with what it means then
                     made[execution.id] = _Made(job, self._make(held, execution, job))
-                except Exception:  # noqa: S112 - made again at its send time, the error is logged with what it means then
-                    continue
             if n % MADE_AT_ONCE == 0:
                 await asyncio.sleep(0)
         self._made[held] = made

@@ -14,10 +14,13 @@ from cluster.core.execution.model import Batch, Execution
 from cluster.core.ids import execution_id
 from cluster.core.lifecycle import State
 from cluster.store import batches, deferred_batches, engine_jobs
+from cluster.store.batches import ClaimFilter
 from cluster.store.enqueue import insert_owed
 from cluster.worker import prepare
 from cluster.worker.claiming import MAX_BODY_BYTES
+from cluster.worker.early_requests import EarlyRequests
 from cluster.worker.held_batch import HeldBatch
+from cluster.worker.model import Deferral
 from tests.support.engine import job_document, noting, put_jobs, rows, worker
 from tests.support.waiting import eventually
 from tests.support.workers import DUE, answering, ended, owed, record_all
@@ -219,6 +222,69 @@ async def test_a_reading_that_takes_long_is_not_made_for_ever(
     await eventually(lambda: _true(len(w.context.records) == 1), 8, "it to be sent")
     await record_all(w)
     assert len(sent) == 1
+
+
+async def test_an_early_reading_that_hangs_delays_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One connection to the database that hangs, until long after the send time."""
+    monkeypatch.setattr(prepare, "READY_AT_ONCE", 1)
+    real, never = engine_jobs.by_id, [asyncio.Event()]
+
+    async def hanging(db: Database, ids: Any) -> Any:
+        if never:
+            await never.pop().wait()
+        return await real(db, ids)
+
+    monkeypatch.setattr(engine_jobs, "by_id", hanging)
+    sent: list[str] = []
+    w = worker(database, noting(sent))
+    await held_for_soon(database, w, "a", "b", "c")
+    await eventually(lambda: _true(len(w.context.records) == 3), 5, "all to be sent")
+    await record_all(w)
+    assert len(sent) == 3
+
+
+async def test_a_request_that_cannot_be_made_early_keeps_no_other_one_from_it(database: Database) -> None:
+    """What is wrong with it is found out when it is to be sent."""
+    w = worker(database, answering(200))
+    executions = await owed(database, "a", "b", "c")
+
+    def make(_: HeldBatch, execution: Execution, job: Any) -> str:
+        if execution.job_id == "b":
+            raise ValueError("no such header")
+        return f"request of {job.id}"
+
+    early = EarlyRequests(database, make)
+    batch = Batch("b", tuple(e.id for e in executions), 0, 0, DUE, DUE)
+    held = HeldBatch(batch, w.context.clock.monotonic() + 60, executions)
+    await early.prepare(held)
+    jobs = (await engine_jobs.by_id(database, ["a", "b", "c"])).jobs
+    made = [early.take(held, e.id, jobs[e.job_id]) for e in executions]
+    assert made == ["request of a", None, "request of c"]
+    assert early.take(held, executions[0].id, jobs["a"]) is None, "it is taken once"
+
+
+async def test_what_is_not_prepared_is_released_with_what_waits_for_its_host(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands are held for a host that hangs: to prepare each of them only to release it would take seconds."""
+    w = worker(database, answering(200))
+    held: dict[str, HeldBatch] = {}
+    for name in ("ready", "unprepared", "elsewhere"):
+        (execution,) = await owed(database, name, batch=name)
+        claimed = await w.claiming.claimer.step(ClaimFilter())
+        assert claimed is not None
+        host = "other:80" if name == "elsewhere" else "slow:80"
+        batch = replace(claimed.batch, host=host)
+        held[name] = HeldBatch(batch, w.context.clock.monotonic() + 60, claimed.executions)
+        w.context.held.add(held[name])
+        w.context.unsent.add(held[name])
+        assert execution.id in held[name].waiting
+    waits = Deferral(held["ready"], tuple(held["ready"].waiting.values()), None, "slow:80")
+    monkeypatch.setattr(w.releaser, "_deferrals", lambda: [waits])
+    monkeypatch.setattr(w.dispatcher, "unprepared_batches", lambda: [held["unprepared"], held["elsewhere"]])
+    await w.releaser.release_deferred()
+    owners = {b["_id"]: b["owner"] for b in await rows(database, "batches")}
+    assert owners == {"ready": None, "unprepared": None, "elsewhere": "w"}
 
 
 async def test_what_is_more_than_prepared_at_once_leaves_after_it(
