@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 PREFETCH_MS = 1000
 """How long before its send time a batch may be claimed."""
+SHORTEST_PREFETCH_MS = 600
 LONGEST_PREFETCH_MS = 4000
-"""The same of a batch that shares its second with thousands of executions (see `crowds`)."""
+"""The same of a batch that shares its second with hundreds and with thousands of executions (see `crowds`)."""
 
 LONGEST_REST = 2.0
 UNCLAIMED_GRACE = 2.0

@@ -90,7 +90,9 @@ class ClaimFilter:
     unclaimed_ms: int | None = None
     """A batch that was claimable for longer than this before its first claim stood unclaimed. None: none did."""
     patience_ms: int = 0
-    """Batches that are not due yet are left to other nodes until they have been claimable for so long."""
+    """Batches that are not due yet are left to other nodes until they have been claimable for so long, or would have been
+    with the usual prefetch.
+    """
     soon_only: bool = False
     """Only batches that are due within the usual prefetch, not those of a crowded second that may be claimed earlier."""
 
@@ -106,7 +108,8 @@ async def claim(
     conditions: list[Document] = [{"$lte": ["$claimable_at", now]}]
     if which.patience_ms:
         since = {"$lte": ["$claimable_at", {"$subtract": [now, which.patience_ms]}]}
-        conditions.append({"$or": [since, {"$lte": ["$send_at", now]}]})
+        soon = {"$lte": ["$send_at", {"$add": [now, max(0, PREFETCH_MS - which.patience_ms)]}]}
+        conditions.append({"$or": [since, soon]})
     if which.soon_only:
         conditions.append({"$lte": ["$send_at", {"$add": [now, PREFETCH_MS]}]})
     query: Document = {"late": which.late, "$expr": conditions[0] if len(conditions) == 1 else {"$and": conditions}}

@@ -46,12 +46,13 @@ async def next_claimable(db: Database, patience_ms: int = 0) -> NextClaimable | 
         at, due, now_ms = d.get("claimable_at"), d.get("send_at"), int(d["now"])
         if not isinstance(at, DatetimeMS) or not isinstance(due, DatetimeMS) or int(due) <= int(at):
             return NextClaimable(int(at) if isinstance(at, DatetimeMS) else now_ms, now_ms)
-        until_ms = min(int(at) + patience_ms, int(due))
-        before = {"$lt": DatetimeMS(until_ms)}
+        soon_ms = max(0, PREFETCH_MS - patience_ms)
+        until_ms = min(int(at) + patience_ms, max(int(at), int(due) - soon_ms))
         sooner: list[Document] = []
-        if until_ms > now_ms:  # what is due before that is left to nobody
-            at_once = {"$min": {"$max": ["$claimable_at", "$send_at"]}}
-            match = {**query, "claimable_at": before, "send_at": before}
+        if until_ms > now_ms:  # what is due soon after that is left to nobody until then
+            at_once = {"$min": {"$max": ["$claimable_at", {"$subtract": ["$send_at", soon_ms]}]}}
+            before, soon = DatetimeMS(until_ms), DatetimeMS(until_ms + soon_ms)
+            match = {**query, "claimable_at": {"$lt": before}, "send_at": {"$lt": soon}}
             cursor = await db.work["batches"].aggregate([{"$match": match}, {"$group": {"_id": None, "at": at_once}}])
             sooner = await cursor.to_list()
     if sooner:

@@ -312,7 +312,10 @@ async def claim(db: Store, owner: str, lease_seconds: float, which: ClaimFilter,
             for b in db.batches.values()
             if b.late == which.late
             and b.claimable_ms <= now + which.behind_ms
-            and (b.claimable_ms <= now + which.behind_ms - which.patience_ms or b.send_ms <= now + which.behind_ms)
+            and (
+                min(b.claimable_ms, b.send_ms - PREFETCH_MS) <= now + which.behind_ms - which.patience_ms
+                or b.send_ms <= now + which.behind_ms
+            )
             and not (which.soon_only and b.send_ms > now + which.behind_ms + PREFETCH_MS)
             and not (which.unowned_only and b.owner is not None)
             and b.host not in which.hosts_blocked

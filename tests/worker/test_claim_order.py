@@ -10,7 +10,7 @@ import pytest
 from cluster.clock import Clock
 from cluster.core.execution.model import Batch, Execution
 from cluster.core.timings import PREFETCH_MS, Timings
-from cluster.store import batches
+from cluster.store import batches, claimable_batches
 from cluster.store.batches import ClaimFilter
 from cluster.worker import claim_order, claim_pauses
 from cluster.worker.claim_order import ENOUGH, LAST_MS, SHARED_MS, STEP_MS, TURN_MS, ClaimOrder
@@ -111,6 +111,24 @@ async def test_what_is_not_due_is_left_to_others_and_what_is_due_is_not(database
     claimed = await batches.claim(database, "w", 10.0, ClaimFilter(), 5.0)
     assert claimed is not None
     assert claimed.id == "soon"
+
+
+async def test_what_became_claimable_late_is_asked_for_as_if_it_had_been_in_time(database: Database) -> None:
+    """With two nodes crowds are claimable 0.6 s before their send time: a third one that has come since asks 0.5 s before it."""
+    now = Clock().now_ms()
+    due = now + 60_000
+    await batches.insert(database, [Batch("crowd", ("e",), 0, 0, due, now)])
+    first = await claimable_batches.next_claimable(database, patience_ms=LAST_MS)
+    assert first is not None
+    assert first.at_ms == now + LAST_MS, "it has been claimable for so long"
+    await batches.insert(database, [Batch("late", ("f",), 0, 0, now + 700, now + 100)])
+    first = await claimable_batches.next_claimable(database, patience_ms=LAST_MS)
+    assert first is not None
+    assert first.at_ms == now + 700 - LAST_MS
+    await batches.insert(database, [Batch("now", ("g",), 0, 0, now + 400, now - 200)])
+    claimed = await batches.claim(database, "w", 10.0, ClaimFilter(patience_ms=LAST_MS), 5.0)
+    assert claimed is not None
+    assert claimed.id == "now"
 
 
 async def test_a_claim_with_patience_reads_only_what_is_claimable(database: Database) -> None:

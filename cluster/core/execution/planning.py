@@ -81,7 +81,7 @@ def plan_batches(
     """Executions for `(job, due instants)` pairs, in batches of one send second and queue.
 
     `late`: batches of late work have many send seconds, in order of due time: they are sent as soon as they are claimed.
-    `crowds`: batches of a crowded second may be claimed earlier, as it says, but for those that wait for their limit anyway.
+    `crowds`: batches of a crowded second may be claimed earlier or later, as it says, but for those that wait for their limit anyway.
     `new_id` makes batch ids. The due instants must be those that the job owes.
     """
     # (send, due, job): executions are made last, when the batch they name is known.
@@ -96,9 +96,14 @@ def plan_batches(
         if late:
             group.sort(key=itemgetter(0))
         size = MAX_BATCH if late else batch_size(len(group), nodes)
+        counted = None if limit else crowds
+        place = 0 if counted is None else counted.add(second, len(group))
         for share in split_by_host(group, _host, size):
             members = _executions(share, new_id())
-            prefetch_ms = PREFETCH_MS if crowds is None or limit else crowds.prefetch_ms(second, len(members))
+            place += len(members)
+            prefetch_ms = PREFETCH_MS
+            if counted is not None:
+                prefetch_ms = counted.prefetch_ms(second, place, len(members), may_wait=nodes <= SHARING_NODES)
             options = BatchOptions(prefetch_ms, late=late, caught_up=late)
             made.executions.extend(members)
             made.batches.append(make_batch(members, options))

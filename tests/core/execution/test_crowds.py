@@ -5,10 +5,18 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cluster.core.execution.crowds import KEPT, PREPARED_IN_TIME, PREPARED_PER_MS, Crowds
+from cluster.core.execution.crowds import (
+    BETWEEN_CROWDS_MS,
+    CROWD,
+    FULL,
+    KEPT,
+    PREPARED_IN_TIME,
+    PREPARED_PER_MS,
+    Crowds,
+)
 from cluster.core.execution.model import Execution, JobSchedule
 from cluster.core.execution.planning import MAX_BATCH, plan_batches, plan_messages
-from cluster.core.timings import LONGEST_PREFETCH_MS, PREFETCH_MS
+from cluster.core.timings import LONGEST_PREFETCH_MS, PREFETCH_MS, SHORTEST_PREFETCH_MS
 from cluster.worker.release import FAR_MS
 
 SECOND = 1_800_000_000
@@ -20,48 +28,75 @@ def owing(count: int) -> list[tuple[JobSchedule, list[int]]]:
     return [(job, [SECOND * 1000]) for job in jobs]
 
 
-@given(st.lists(st.integers(1, MAX_BATCH), max_size=300))
-@example([MAX_BATCH] * 200)
-def test_a_later_batch_of_a_second_may_be_claimed_no_later(sizes: list[int]) -> None:
+@given(st.lists(st.integers(1, 2 * MAX_BATCH), max_size=300), st.sampled_from([0, CROWD, CROWD + 1]), st.booleans())
+@example([MAX_BATCH] * 200, CROWD + 1, True)
+@example([MAX_BATCH] * 200, CROWD + 1, False)
+@example([CROWD, FULL], CROWD + 1, True)
+def test_a_later_batch_of_a_crowded_second_may_be_claimed_no_later(
+    sizes: list[int], before: int, may_wait: bool
+) -> None:
     """As usual while the second holds few, and never so early that a node would give a batch back."""
     crowds = Crowds()
+    crowds.add(SECOND - 1, before)
     planned = 0
-    before = PREFETCH_MS
     for size in sizes:
+        assert crowds.add(SECOND, size) == planned
         planned += size
-        prefetch = crowds.prefetch_ms(SECOND, size)
-        assert before <= prefetch <= LONGEST_PREFETCH_MS < FAR_MS
+        prefetch = crowds.prefetch_ms(SECOND, planned, size, may_wait=may_wait)
+        between = may_wait and size >= FULL and planned > CROWD and before > CROWD
         if planned <= PREPARED_IN_TIME:
-            assert prefetch == PREFETCH_MS
-        elif prefetch < LONGEST_PREFETCH_MS:
-            assert prefetch == PREFETCH_MS + (planned - PREPARED_IN_TIME) // PREPARED_PER_MS
-        before = prefetch
+            assert prefetch == (SHORTEST_PREFETCH_MS if between else PREFETCH_MS)
+            continue
+        earliest = crowds.prefetch_ms(SECOND, planned + size, size, may_wait=may_wait)
+        assert PREFETCH_MS <= prefetch <= earliest <= LONGEST_PREFETCH_MS < FAR_MS
+        if prefetch < LONGEST_PREFETCH_MS:
+            least = BETWEEN_CROWDS_MS if between else PREFETCH_MS
+            assert prefetch == least + (planned - PREPARED_IN_TIME) // PREPARED_PER_MS
 
 
 def test_seconds_are_counted_apart_and_forgotten_in_their_order() -> None:
     """A leader leads for months."""
     crowds = Crowds()
-    assert crowds.prefetch_ms(SECOND, 10_000) > PREFETCH_MS
-    assert crowds.prefetch_ms(SECOND + 1, 100) == PREFETCH_MS
-    assert crowds.prefetch_ms(SECOND, 100) > PREFETCH_MS
+    assert crowds.add(SECOND, 10_000) == 0
+    assert crowds.add(SECOND + 1, 100) == 0
+    assert crowds.add(SECOND, 100) == 10_000
     for later in range(2, 2 * KEPT):
-        crowds.prefetch_ms(SECOND + later, 1900)
+        crowds.add(SECOND + later, 1900)
     assert len(crowds._planned) <= KEPT
-    assert crowds.prefetch_ms(SECOND, 100) == PREFETCH_MS
-    assert crowds.prefetch_ms(SECOND + 2 * KEPT - 1, 400) > PREFETCH_MS
+    assert crowds.add(SECOND, 100) == 0
+    assert crowds.add(SECOND + 2 * KEPT - 1, 400) == 1900
+
+
+def prefetches_of(pages: list[int], nodes: int, *, before: int = 0) -> list[int]:
+    """How long before its send time each batch may be claimed, of so many executions of one second in each page of jobs."""
+    crowds = Crowds()
+    crowds.add(SECOND - 1, before)
+    names = iter(range(1000))
+    plans = [plan_batches(owing(count), nodes, lambda: f"b{next(names)}", crowds=crowds) for count in pages]
+    return [b.send_ms - b.claimable_ms for plan in plans for b in plan.batches]
 
 
 def test_batches_of_a_crowded_second_are_claimable_earlier_whichever_page_planned_them() -> None:
     """One leader writes a page of jobs after the other, and all of them are sent together."""
-    crowds = Crowds()
-    names = iter(range(1000))
-    prefetches: list[int] = []
-    for _ in range(3):
-        plan = plan_batches(owing(1500), 2, lambda: f"b{next(names)}", crowds=crowds)
-        prefetches += [b.send_ms - b.claimable_ms for b in plan.batches]
+    prefetches = prefetches_of([1500] * 3, 2)
     assert prefetches == sorted(prefetches)
     assert prefetches[0] == PREFETCH_MS
     assert prefetches[-1] == PREFETCH_MS + (4500 - PREPARED_IN_TIME) // PREPARED_PER_MS
+
+
+def test_batches_of_crowds_that_follow_one_another_are_claimable_between_them() -> None:
+    """The claims of 3,000 that begin at the very instant at which the 3,000 before them are due delay those."""
+    for nodes in (1, 2):
+        prefetches = prefetches_of([3000], nodes, before=3000)
+        assert set(prefetches[:8]) == {SHORTEST_PREFETCH_MS}
+        assert all(p == SHORTEST_PREFETCH_MS or BETWEEN_CROWDS_MS <= p < 1600 for p in prefetches)
+    assert set(prefetches_of([2000], 2, before=CROWD)) == {PREFETCH_MS}
+    assert set(prefetches_of([CROWD], 2, before=2000)) == {PREFETCH_MS}
+
+
+def test_many_nodes_that_ask_one_after_another_have_the_usual_time() -> None:
+    """The last of them ask half a second after a batch has become claimable."""
+    assert set(prefetches_of([2000], 8, before=3000)) == {PREFETCH_MS}
 
 
 def test_messages_are_claimed_as_late_as_ever() -> None:
