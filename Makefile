@@ -49,10 +49,10 @@ test: setup
 	@command -v chromium chromium-browser google-chrome >/dev/null || echo "No Chromium is on PATH (Debian: apt-get install chromium): the tests of the page in a browser are skipped."
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest $(PYTEST)
 
-# What takes long, and twice as many interleavings. CI runs both.
+# What takes long, and five times as many interleavings. CI runs both.
 test-long: setup
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 3 --dist worksteal -m long
-	SIMULATION_TIMES=2 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist worksteal tests/simulation -k "not broken_rule"
+	SIMULATION_TIMES=5 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist worksteal tests/simulation -k "not broken_rule"
 
 bench: setup
 	$(BIN)/horae bench $(BENCH)

@@ -72,6 +72,7 @@ def test_requests_to_a_frozen_database_get_503() -> None:
             embedded.release()
 
 
+@pytest.mark.long
 @pytest.mark.takes(18)
 def test_a_node_starts_when_the_database_becomes_available() -> None:
     """Until then `serve` keeps running, /readyz says why, and requests get 503."""

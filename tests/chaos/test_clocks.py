@@ -40,6 +40,7 @@ def _of_each_policy(receiver: Receiver, count: int) -> list[dict[str, Any]]:
     return [{**job, "catchUp": POLICIES[i % 3]} for i, job in enumerate(every_second(receiver, count))]
 
 
+@pytest.mark.long
 @pytest.mark.takes(8)
 @pytest.mark.skipif(not FAKETIME.exists(), reason="libfaketime is not installed (Debian: apt-get install faketime)")
 def test_the_heartbeat_shows_a_clock_that_was_set(tmp_path: Path, mongodb_uri: str, db_name: str) -> None:

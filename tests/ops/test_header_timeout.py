@@ -12,6 +12,7 @@ from ops.support.embedded_mongodb import free_port
 from tests.support import live
 
 
+@pytest.mark.long
 @pytest.mark.takes(14)
 def test_a_connection_without_a_request_is_closed(mongodb_uri: str, db_name: str) -> None:
     """After half a request line, or none at all, within seconds; a used connection stays open. Metrics have a listener and

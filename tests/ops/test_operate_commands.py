@@ -28,6 +28,7 @@ def two(horae: Commands) -> Iterator[tuple[Commands, str, str]]:
         yield horae, first, second
 
 
+@pytest.mark.long
 @pytest.mark.takes(12)
 def test_drain_undrain_and_resign_on_a_running_cluster(two: tuple[Commands, str, str]) -> None:
     """A drained node does not claim or lead, keeps running and says why it is not ready; undrained it works again. After

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cluster.core.execution.model import Execution
 
-RUNS = 700 * TIMES
+RUNS = 280 * TIMES
 
 
 @pytest.fixture(autouse=True)

@@ -58,6 +58,7 @@ def now(nodes: Nodes) -> Any:
     return nodes.client.admin.command("hello")["localTime"]
 
 
+@pytest.mark.long
 @pytest.mark.takes(25)
 def test_one_request_in_the_cluster_probes_a_broken_host_also_when_its_node_is_killed(
     cluster: Callable[..., Nodes],

@@ -118,6 +118,7 @@ def world(tmp_path: Path) -> Iterator[tuple[Nodes, int, dict[str, str]]]:
         embedded.release()
 
 
+@pytest.mark.long
 @pytest.mark.takes(25)
 def test_top_stays_legible_through_a_resize_a_dead_leader_and_a_frozen_database(
     world: tuple[Nodes, int, dict[str, str]],

@@ -72,6 +72,7 @@ def test_a_verification_is_begun_and_its_findings_are_read(viewer: Viewer, world
     page.get_by_text("No finding: all that was owed was done").wait_for(state="detached")
 
 
+@pytest.mark.long
 def test_nodes_are_drained_and_work_in_hand_is_shown(viewer: Viewer, world: World) -> None:
     """Leases, limits with who waits, catch-up, the replica set; a node is drained and put back to work."""
     page = viewer.page

@@ -74,6 +74,7 @@ def unreached(page: Page, place: str) -> list[str]:
     return left
 
 
+@pytest.mark.long
 def test_tab_reaches_every_control_of_every_screen_and_shows_where_it_is(viewer: Viewer, furnished: str) -> None:
     page = viewer.page
     viewer.open("#/")
@@ -87,6 +88,7 @@ def test_tab_reaches_every_control_of_every_screen_and_shows_where_it_is(viewer:
         assert unreached(page, "main") == [], address
 
 
+@pytest.mark.long
 def test_dialogs_open_and_close_by_keyboard_and_have_no_serious_finding(viewer: Viewer, furnished: str) -> None:
     """Enter opens, Tab reaches all of it and nothing else, Escape closes and gives the focus back; in the light and (contrast)
     in the dark; at 320 px nothing sticks out.
@@ -148,6 +150,7 @@ def test_the_focus_stays_near_when_what_had_it_is_gone(viewer: Viewer, world: Wo
     httpx.delete(f"{world.url}/jobs/focused").raise_for_status()
 
 
+@pytest.mark.long
 def test_a_job_is_made_and_the_axis_is_read_by_keyboard_alone(viewer: Viewer, world: World) -> None:
     """From the heading, where the focus begins, through the form to the saved job; on the axis from tick to tick, and from its
     table, to what explains them.

@@ -74,6 +74,7 @@ def test_a_node_that_is_killed_or_drained_takes_nothing_from_an_open_page(mongod
             assert [c for c in viewer.complaints if "Failed to load resource" not in c] == []
 
 
+@pytest.mark.long
 @needs_mongod
 def test_a_database_that_stands_still_and_is_killed_takes_nothing_from_an_open_page(chromium: Any) -> None:
     """Each screen says so, once, and keeps what it showed; one that has nothing yet says why; the page asks seldom, and with

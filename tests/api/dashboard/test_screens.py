@@ -42,6 +42,7 @@ def addresses(viewer: Viewer, world: World) -> list[str]:
     ]
 
 
+@pytest.mark.long
 def test_every_screen_opens_for_everybody(viewer: Viewer, world: World) -> None:
     """No error in the console, a heading and a title each; no serious finding of axe-core (contrast, labels, roles) in light,
     and of contrast in dark; and at 390 and 320 px nothing sticks out or is cut off.
@@ -107,6 +108,7 @@ def test_an_address_that_no_screen_can_show_leaves_the_others_in_reach(viewer: V
     viewer.forgive(400, 404, 422)
 
 
+@pytest.mark.long
 def test_a_screen_that_gets_no_answer_says_why(viewer: Viewer) -> None:
     """Too many requests, or a database that is away: the words of the server, and nothing that seems to load for ever."""
     page = viewer.page
@@ -191,6 +193,7 @@ def test_a_paused_page_asks_nothing_more_and_a_live_one_seldom(own_viewer: Viewe
     assert asked == []
 
 
+@pytest.mark.long
 def test_the_api_page_tries_requests_under_its_policy(viewer: Viewer) -> None:
     """`/docs` is a library's page; "try it" sends a request of this node."""
     asked: list[str] = []
