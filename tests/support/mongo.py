@@ -45,11 +45,19 @@ def server() -> Iterator[str]:
     directory = leftovers.shared_directory()
     embedded = EmbeddedMongod(directory)
     try:
-        yield embedded.acquire().uri
+        uri = embedded.acquire().uri
+        expire_nothing(uri)
+        yield uri
     finally:
         embedded.release()
         if embedded.running_server() is None:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def expire_nothing(uri: str) -> None:
+    """Tests that set their clock years ago write what has expired: MongoDB would delete it once a minute, whatever they do."""
+    with MongoClient[dict[str, object]](uri) as client:
+        client.admin.command("setParameter", 1, ttlMonitorEnabled=False)
 
 
 def container() -> Iterator[str]:
@@ -60,6 +68,7 @@ def container() -> Iterator[str]:
         uri = f"mongodb://{mongo.get_container_host_ip()}:{mongo.get_exposed_port(27017)}/?directConnection=true"
         with MongoClient[dict[str, object]](uri) as client:
             client.admin.command("replSetInitiate")
+        expire_nothing(uri)
         yield uri
 
 
