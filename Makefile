@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: setup run cluster test test-long check types contracts style collected bench bench-peers soak chaos mutations screens lock clean
+.PHONY: setup run cluster test test-long long-tests fuzz examples interleavings check types contracts style collected bench bench-peers soak chaos mutations screens lock clean
 
 # The page of Horae is built after the environment, only while its sources differ from what was built.
 setup: .venv/.ready
@@ -49,10 +49,17 @@ test: setup
 	@command -v chromium chromium-browser google-chrome >/dev/null || echo "No Chromium is on PATH (Debian: apt-get install chromium): the tests of the page in a browser are skipped."
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest $(PYTEST)
 
-# What takes long, and five times as many interleavings. CI runs both.
-test-long: setup
+# What takes long, a longer look at the API, all examples of the properties, ten times as many interleavings. CI runs them all.
+LONG := long-tests fuzz examples interleavings
+test-long: $(LONG)
+long-tests: setup
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 3 --dist worksteal -m long
-	SIMULATION_TIMES=5 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist worksteal tests/simulation -k "not broken_rule"
+fuzz: setup
+	FUZZ_SECONDS=30 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 0 tests/api/test_openapi.py
+examples: setup
+	ALL_EXAMPLES=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist worksteal tests/core
+interleavings: setup
+	SIMULATION_TIMES=10 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --timeout=900 --dist worksteal tests/simulation -k "not broken_rule"
 
 bench: setup
 	$(BIN)/horae bench $(BENCH)

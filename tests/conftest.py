@@ -16,6 +16,7 @@ from hypothesis import settings
 
 from tests.support import leftovers, live, mongo, order
 from tests.support.databases import EmptyDatabases, through_one_client
+from tests.support.examples import examples
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -28,7 +29,8 @@ GUARD = pytest.StashKey[subprocess.Popen[bytes]]()
 def pytest_configure(config: pytest.Config) -> None:
     """In the process that the user started, not in the workers of xdist. No test sees the profiles of its user."""
     os.environ["HORAE_CONFIG"] = str(Path(__file__).parent / "no-profiles.json")
-    settings.register_profile("horae", deadline=None)  # no test depends on the speed of the machine
+    # No test depends on the speed of the machine.
+    settings.register_profile("horae", deadline=None, max_examples=examples(100))
     settings.load_profile("horae")
     if not hasattr(config, "workerinput"):
         config.stash[GUARD] = leftovers.begin()

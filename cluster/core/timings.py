@@ -12,6 +12,8 @@ PREFETCH_MS = 1000
 SHORTEST_PREFETCH_MS = 600
 LONGEST_PREFETCH_MS = 4000
 """The same of a batch that shares its second with hundreds and with thousands of executions (see `crowds`)."""
+ASKED_BY_ALL_MS = 300
+"""So long before its send time a batch may be claimed by any node that asks: there is time to prepare it, and none to lose."""
 
 LONGEST_REST = 2.0
 UNCLAIMED_GRACE = 2.0

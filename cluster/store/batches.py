@@ -16,7 +16,7 @@ from pymongo import DeleteOne, ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError
 
 from cluster.core.errors import InvariantBroken
-from cluster.core.timings import PREFETCH_MS
+from cluster.core.timings import ASKED_BY_ALL_MS, PREFETCH_MS
 from cluster.store.claimable_batches import unclaimed_for
 from cluster.store.mongo.batch_codec import batch_from_document, batch_to_document
 from cluster.store.mongo.codec import instant
@@ -90,9 +90,7 @@ class ClaimFilter:
     unclaimed_ms: int | None = None
     """A batch that was claimable for longer than this before its first claim stood unclaimed. None: none did."""
     patience_ms: int = 0
-    """Batches that are not due yet are left to other nodes until they have been claimable for so long, or would have been
-    with the usual prefetch.
-    """
+    """Batches that are not due soon are left to other nodes until they have been claimable for so long."""
     soon_only: bool = False
     """Only batches that are due within the usual prefetch, not those of a crowded second that may be claimed earlier."""
 
@@ -108,7 +106,7 @@ async def claim(
     conditions: list[Document] = [{"$lte": ["$claimable_at", now]}]
     if which.patience_ms:
         since = {"$lte": ["$claimable_at", {"$subtract": [now, which.patience_ms]}]}
-        soon = {"$lte": ["$send_at", {"$add": [now, max(0, PREFETCH_MS - which.patience_ms)]}]}
+        soon = {"$lte": ["$send_at", {"$add": [now, ASKED_BY_ALL_MS]}]}
         conditions.append({"$or": [since, soon]})
     if which.soon_only:
         conditions.append({"$lte": ["$send_at", {"$add": [now, PREFETCH_MS]}]})

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.timings import PREFETCH_MS
+from cluster.core.timings import ASKED_BY_ALL_MS, PREFETCH_MS
 from cluster.store.mongo.operation import operation
 
 if TYPE_CHECKING:
@@ -46,18 +46,17 @@ async def next_claimable(db: Database, patience_ms: int = 0) -> NextClaimable | 
         at, due, now_ms = d.get("claimable_at"), d.get("send_at"), int(d["now"])
         if not isinstance(at, DatetimeMS) or not isinstance(due, DatetimeMS) or int(due) <= int(at):
             return NextClaimable(int(at) if isinstance(at, DatetimeMS) else now_ms, now_ms)
-        soon_ms = max(0, PREFETCH_MS - patience_ms)
-        until_ms = min(int(at) + patience_ms, max(int(at), int(due) - soon_ms))
+        until_ms = min(int(at) + patience_ms, max(int(at), int(due) - ASKED_BY_ALL_MS))
         sooner: list[Document] = []
         if until_ms > now_ms:  # what is due soon after that is left to nobody until then
-            at_once = {"$min": {"$max": ["$claimable_at", {"$subtract": ["$send_at", soon_ms]}]}}
-            before, soon = DatetimeMS(until_ms), DatetimeMS(until_ms + soon_ms)
+            at_once = {"$min": {"$max": ["$claimable_at", {"$subtract": ["$send_at", ASKED_BY_ALL_MS]}]}}
+            before, soon = DatetimeMS(until_ms), DatetimeMS(until_ms + ASKED_BY_ALL_MS)
             match = {**query, "claimable_at": {"$lt": before}, "send_at": {"$lt": soon}}
             cursor = await db.work["batches"].aggregate([{"$match": match}, {"$group": {"_id": None, "at": at_once}}])
             sooner = await cursor.to_list()
     if sooner:
         return NextClaimable(int(sooner[0]["at"]), now_ms)
-    return NextClaimable(until_ms, now_ms, left_to_others=until_ms < int(due))
+    return NextClaimable(until_ms, now_ms, left_to_others=until_ms < int(due) - ASKED_BY_ALL_MS)
 
 
 async def never_claimed(db: Database, ids: Iterable[str]) -> set[str]:

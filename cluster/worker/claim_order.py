@@ -5,9 +5,11 @@ results are written together, and the processor stays with one process. So with 
 through few of them. Two nodes ask as soon as a batch may be claimed, the next two a moment later, and so on; one that holds
 enough asks last. The order turns every few minutes, so that all nodes have their share.
 
-It is an order of asking, and nothing depends on it: whoever claims, claims by the same write. What is due by now no node
-leaves to another one. A node that is first and is dead, frozen or cut off delays nobody: the last ones ask half a second
-before the send time.
+Two nodes ask at the same time, and each leaves the more to the other the more it holds: a crowd has left when the node with
+the larger share of it is done.
+
+It is an order of asking, and nothing depends on it: whoever claims, claims by the same write. What is due within 0.3 s no node
+leaves to another one. A node that is first and is dead, frozen or cut off delays nobody.
 """
 
 from __future__ import annotations
@@ -28,6 +30,11 @@ LAST_MS = 500
 """When all nodes ask, however much they hold: half of the prefetch, so that there is time to prepare what they claim."""
 ENOUGH = 512
 """A node that holds so many executions which are not due yet leaves the next ones to others. It prepares as many at once."""
+SHARE = 256
+SHARE_MS = 50
+"""One of two nodes leaves a batch to the other for so much longer with each so many executions that it holds and that are not
+due yet: as long as it may take the other one to begin (see `claim_pauses.SPREAD_SECONDS`).
+"""
 SHARED_MS = 10_000
 """A node of the first group that held enough so recently shares its work with the other groups."""
 TURN_MS = 300_000
@@ -54,9 +61,12 @@ class ClaimOrder:
 
         `unsent`: how many executions it holds and has not sent, all in all.
         """
-        if len(self._nodes) <= SHARING_NODES:
+        if len(self._nodes) < SHARING_NODES:
             return 0
-        if unsent >= ENOUGH and unsent - held.count_due(now_ms) >= ENOUGH:
+        ahead = 0 if unsent < SHARE else unsent - held.count_due(now_ms)
+        if len(self._nodes) == SHARING_NODES:
+            return min(LAST_MS, ahead // SHARE * SHARE_MS)
+        if ahead >= ENOUGH:
             self._enough_ms = now_ms
             return LAST_MS
         return self._step(now_ms)

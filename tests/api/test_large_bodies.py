@@ -57,7 +57,15 @@ async def test_no_body_stops_the_loop(api: Api, name: str) -> None:
     assert await answer_in_time(api, "POST", "/jobs/import", wanted, NDJSON) == 200
 
 
-@pytest.mark.parametrize("name", ["names, one twice at the end", "long integers", "empty strings", "a long string"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("names, one twice at the end", marks=pytest.mark.long),
+        "long integers",
+        "empty strings",
+        "a long string",
+    ],
+)
 async def test_no_endpoint_that_takes_a_body_stops_the_loop(api: Api, name: str) -> None:
     """All of the body, or the field that accepts most."""
     value = VALUES[name]

@@ -19,7 +19,7 @@ from tests.support import live
 if TYPE_CHECKING:
     from tests.support.api_client import Api
 
-SECONDS = float(os.environ.get("FUZZ_SECONDS") or 12)
+SECONDS = float(os.environ.get("FUZZ_SECONDS") or 6)
 CONFIG = """
 [output.sanitization]
 enabled = false

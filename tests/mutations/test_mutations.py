@@ -41,7 +41,14 @@ def test_without_the_protection_its_test_fails(mutation: dict[str, str], tmp_pat
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", mutation["fails"]],
         cwd=ROOT,
-        env={**os.environ, "HORAE_BREAK": "it", "HORAE_BREAK_TABLE": str(table), "PYTHONPATH": paths},
+        env={
+            **os.environ,
+            "ALL_EXAMPLES": "1",
+            "SIMULATION_TIMES": "2",
+            "HORAE_BREAK": "it",
+            "HORAE_BREAK_TABLE": str(table),
+            "PYTHONPATH": paths,
+        },
         capture_output=True,
         text=True,
         timeout=240,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.core.election import LeaderLease
 from cluster.core.errors import OutcomeUnknown, StoreUnavailable
 from cluster.core.lifecycle import SENT_FINAL, FinalResult, State, replaces
-from cluster.core.timings import PREFETCH_MS
+from cluster.core.timings import ASKED_BY_ALL_MS, PREFETCH_MS
 from cluster.store.batches import OVERDUE_MS
 from cluster.store.history import Recorded
 from cluster.store.mongo.upcoming import Upcoming
@@ -313,8 +313,8 @@ async def claim(db: Store, owner: str, lease_seconds: float, which: ClaimFilter,
             if b.late == which.late
             and b.claimable_ms <= now + which.behind_ms
             and (
-                min(b.claimable_ms, b.send_ms - PREFETCH_MS) <= now + which.behind_ms - which.patience_ms
-                or b.send_ms <= now + which.behind_ms
+                b.claimable_ms <= now + which.behind_ms - which.patience_ms
+                or b.send_ms <= now + which.behind_ms + ASKED_BY_ALL_MS
             )
             and not (which.soon_only and b.send_ms > now + which.behind_ms + PREFETCH_MS)
             and not (which.unowned_only and b.owner is not None)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.core.lifecycle import JobState, State
 from cluster.core.limits.permits import Limits, Permits
-from cluster.core.timings import PREFETCH_MS
+from cluster.core.timings import ASKED_BY_ALL_MS, PREFETCH_MS
 from cluster.core.windows import WindowPeriod
 from cluster.store import jobs, pauses
 from cluster.store.claimable_batches import NextClaimable
@@ -409,11 +409,11 @@ async def next_claimable(db: Store, patience_ms: int = 0) -> NextClaimable | Non
             return None
         if not patience_ms or first.send_ms <= first.claimable_ms:
             return NextClaimable(first.claimable_ms, db.now_ms())
-        until = min(first.claimable_ms + patience_ms, first.send_ms)
-        due = min((max(b.claimable_ms, b.send_ms) for b in held), default=until)
-        if until > db.now_ms() and due < until:
-            return NextClaimable(due, db.now_ms())
-        return NextClaimable(until, db.now_ms(), until < first.send_ms)
+        until = min(first.claimable_ms + patience_ms, max(first.claimable_ms, first.send_ms - ASKED_BY_ALL_MS))
+        soon = min((max(b.claimable_ms, b.send_ms - ASKED_BY_ALL_MS) for b in held), default=until)
+        if until > db.now_ms() and soon < until:
+            return NextClaimable(soon, db.now_ms())
+        return NextClaimable(until, db.now_ms(), until < first.send_ms - ASKED_BY_ALL_MS)
 
     seen: NextClaimable | None = await db.read(found)
     return seen

@@ -15,7 +15,7 @@ from tests.simulation.explore import TIMES, explore, first_to_show
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RUNS = 70 * TIMES
+RUNS = 35 * TIMES
 BROKEN_RUNS = 2000
 
 

@@ -8,7 +8,7 @@ from tests.simulation import twins
 from tests.simulation.calendars import FollowingCalendars
 from tests.simulation.explore import TIMES, explore
 
-RUNS = 35 * TIMES
+RUNS = 18 * TIMES
 
 
 @pytest.fixture(autouse=True)

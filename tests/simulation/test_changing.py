@@ -23,7 +23,7 @@ from tests.simulation.explore import TIMES, explore, first_to_show
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RUNS, QUIET = 60 * TIMES, 25 * TIMES
+RUNS, QUIET = 30 * TIMES, 13 * TIMES
 BROKEN_RUNS = 10_000
 
 

@@ -16,7 +16,7 @@ from tests.simulation.twins import Silent
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-RUNS = 200 * TIMES
+RUNS = 100 * TIMES
 
 
 @pytest.fixture(autouse=True)
@@ -72,5 +72,5 @@ def test_a_broken_rule_of_the_clock_is_found(rule: str, monkeypatch: pytest.Monk
     """The table of README.md."""
     broken, finding = BROKEN[rule]
     broken(monkeypatch)
-    found: Any = first_to_show(finding, Doubt, RUNS)
+    found: Any = first_to_show(finding, Doubt, 2 * RUNS)
     print(rule, "->", found)

@@ -18,7 +18,7 @@ from tests.simulation.following import Following
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RUNS = 150 * TIMES
+RUNS = 75 * TIMES
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cluster.core.execution.model import Rescheduled
 
-STORMS, QUIET = 40 * TIMES, 20 * TIMES
+STORMS, QUIET = 20 * TIMES, 10 * TIMES
 BROKEN_RUNS = 10_000
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cluster.core.execution.model import Rescheduled, RetryPolicy
     from cluster.worker.held_batch import HeldBatch
 
-STORMS, QUIET = 60 * TIMES, 25 * TIMES
+STORMS, QUIET = 30 * TIMES, 13 * TIMES
 BROKEN_RUNS = 10_000
 STEPS_SEEN = 20
 ONE_IN_TEN = 0.1

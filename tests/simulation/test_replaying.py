@@ -18,7 +18,7 @@ from tests.simulation.twins import Silent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RUNS = 60 * TIMES
+RUNS = 30 * TIMES
 
 
 @pytest.fixture(autouse=True)

@@ -183,7 +183,7 @@ class Across:
             await turn(1.0)
 
 
-RUNS: dict[type[Any], int] = {Succession: 180 * TIMES, Loss: 42 * TIMES, Across: 66 * TIMES}
+RUNS: dict[type[Any], int] = {Succession: 90 * TIMES, Loss: 21 * TIMES, Across: 33 * TIMES}
 DIFFERENT: dict[type[Any], float] = {Succession: 0.5, Loss: 0.95, Across: 0.75}
 """How much of it must be runs of their own. Without trouble many are alike."""
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from cluster.store.batches import ClaimFilter
 
-RUNS = 17 * TIMES
+RUNS = 9 * TIMES
 BROKEN_RUNS = 300
 
 

@@ -18,7 +18,7 @@ from tests.simulation.windows import AwayInWindows, Windows
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RUNS = 20 * TIMES
+RUNS = 10 * TIMES
 BROKEN_RUNS = 2000
 
 

@@ -78,6 +78,7 @@ def test_after_a_second_sigterm_the_request_in_flight_is_still_finished(
 
 
 @pytest.mark.takes(15)
+@pytest.mark.long
 def test_everything_that_a_killed_demo_started_ends(tmp_path: Path) -> None:
     """Nodes, receiver and the embedded MongoDB notice that it has ended, and shut down."""
     ports = [free_port(), free_port()]

@@ -9,11 +9,11 @@ import pytest
 
 from cluster.clock import Clock
 from cluster.core.execution.model import Batch, Execution
-from cluster.core.timings import PREFETCH_MS, Timings
+from cluster.core.timings import ASKED_BY_ALL_MS, PREFETCH_MS, Timings
 from cluster.store import batches, claimable_batches
 from cluster.store.batches import ClaimFilter
 from cluster.worker import claim_order, claim_pauses
-from cluster.worker.claim_order import ENOUGH, LAST_MS, SHARED_MS, STEP_MS, TURN_MS, ClaimOrder
+from cluster.worker.claim_order import ENOUGH, LAST_MS, SHARE, SHARE_MS, SHARED_MS, STEP_MS, TURN_MS, ClaimOrder
 from cluster.worker.claim_pauses import ClaimPauses
 from cluster.worker.held_batch import HeldBatch, HeldBatches
 from tests.support.engine import worker
@@ -45,12 +45,26 @@ def patience(order: ClaimOrder, now_ms: int = NOW) -> int:
     return order.patience_ms(now_ms, 0, HeldBatches())
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_one_or_two_nodes_ask_at_once_whatever_they_hold(count: int) -> None:
-    """There is nobody who would cost less."""
-    for order in orders(NODES[:count]):
+def test_one_node_asks_at_once_whatever_it_holds() -> None:
+    """There is nobody to leave anything to."""
+    for count in (0, 1):
+        order = ClaimOrder(NODES[0])
+        order.share_with(NODES[:count])
         assert order.patience_ms(NOW, 9999, holding(9999, NOW + 1000)) == 0
         assert order.sharing(NOW) == count
+
+
+def test_of_two_nodes_the_one_that_holds_more_asks_later() -> None:
+    """Both at once while they hold little; what is due leaves in a moment, and does not count."""
+    for order in orders(NODES[:2]):
+        assert [order.patience_ms(NOW, n, holding(n, NOW + 1000)) for n in (0, SHARE - 1)] == [0, 0]
+        more = [order.patience_ms(NOW, n, holding(n, NOW + 1000)) for n in range(SHARE, 9999, SHARE)]
+        assert more[:3] == [SHARE_MS, 2 * SHARE_MS, 3 * SHARE_MS]
+        assert more == sorted(more)
+        assert max(more) == LAST_MS
+        assert order.patience_ms(NOW, 9999, holding(9999, NOW)) == 0
+        assert order.sharing(NOW) == 2
+    assert SHARE_MS >= claim_pauses.SPREAD_SECONDS * 1000, "both have begun by then"
 
 
 def test_of_many_nodes_two_ask_at_once_and_the_others_in_their_order() -> None:
@@ -113,8 +127,8 @@ async def test_what_is_not_due_is_left_to_others_and_what_is_due_is_not(database
     assert claimed.id == "soon"
 
 
-async def test_what_became_claimable_late_is_asked_for_as_if_it_had_been_in_time(database: Database) -> None:
-    """With two nodes crowds are claimable 0.6 s before their send time: a third one that has come since asks 0.5 s before it."""
+async def test_what_is_due_soon_is_left_to_nobody(database: Database) -> None:
+    """With two nodes crowds are claimable 0.6 s before their send time. A third one that has come since asks 0.3 s before it."""
     now = Clock().now_ms()
     due = now + 60_000
     await batches.insert(database, [Batch("crowd", ("e",), 0, 0, due, now)])
@@ -124,8 +138,8 @@ async def test_what_became_claimable_late_is_asked_for_as_if_it_had_been_in_time
     await batches.insert(database, [Batch("late", ("f",), 0, 0, now + 700, now + 100)])
     first = await claimable_batches.next_claimable(database, patience_ms=LAST_MS)
     assert first is not None
-    assert first.at_ms == now + 700 - LAST_MS
-    await batches.insert(database, [Batch("now", ("g",), 0, 0, now + 400, now - 200)])
+    assert first.at_ms == now + 700 - ASKED_BY_ALL_MS
+    await batches.insert(database, [Batch("now", ("g",), 0, 0, now + 250, now - 200)])
     claimed = await batches.claim(database, "w", 10.0, ClaimFilter(patience_ms=LAST_MS), 5.0)
     assert claimed is not None
     assert claimed.id == "now"
@@ -175,10 +189,10 @@ async def test_a_patient_node_sleeps_past_nothing_that_is_due(
     monkeypatch.setattr(claim_pauses, "SHORTEST_SLEEP", 3600.0)
     clock = Clock()
     now = clock.now_ms()
-    await batches.insert(database, [Batch("released", ("e",), 0, 0, now + (60_000 if already else 300), now)])
+    await batches.insert(database, [Batch("released", ("e",), 0, 0, now + (60_000 if already else 600), now)])
     if already:
-        await batches.insert(database, [Batch("retry", ("f",), 0, 0, now + 300, now + 200)])
-        await batches.insert(database, [Batch("later", ("g",), 0, 0, now + 400, now + 300)])
+        await batches.insert(database, [Batch("retry", ("f",), 0, 0, now + 600, now + 200)])
+        await batches.insert(database, [Batch("later", ("g",), 0, 0, now + 700, now + 300)])
     async with asyncio.timeout(5):
         assert await ClaimPauses(database, clock).pause(0.0, 3_600_000)
     assert now + 300 <= clock.now_ms()

@@ -18,6 +18,7 @@ from cluster.core.schedule.calendar_days import (
 )
 from cluster.core.schedule.schedule import InvalidSchedule, parse_schedule, schedule_from_key
 from cluster.core.verify.calendars import calendar_in, occurrences_with
+from tests.support.examples import examples
 
 DAY_MS = 86_400_000
 START = (date(2027, 1, 1) - date(1970, 1, 1)).days
@@ -46,7 +47,7 @@ calendars = st.builds(
 )
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(
     st.sampled_from(SCHEDULES),
     st.sampled_from(ZONES),
@@ -66,7 +67,7 @@ def test_the_engine_and_the_oracle_agree(text: str, zone: str, days: ExcludedDay
     assert schedule.between(from_ms, until_ms, 10_000) == expected
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(calendars, st.integers(START - 10, START + 400))
 def test_the_next_days_are_those_found_one_by_one(days: ExcludedDays, day: int) -> None:
     """The next included and the next excluded day; and the text of the days keeps them."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cluster.core.schedule.cron_syntax import FIELDS, normalise
 from cluster.core.schedule.schedule import InvalidSchedule, parse_schedule, schedule_from_key
+from tests.support.examples import examples
 
 
 @pytest.mark.parametrize(
@@ -214,7 +215,7 @@ def test_days_by_a_rule_are_those_of_quartz(text: str, days: list[str]) -> None:
     assert [datetime.fromtimestamp(t / 1000, UTC).date().isoformat() for t in found] == days
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(
     st.one_of(
         st.text(alphabet="0123456789*/-,#LW? @JANMOEVRYT", max_size=40),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cluster.core.schedule.density import OccurrenceCounter, civil
 from cluster.core.schedule.schedule import parse_schedule
+from tests.support.examples import examples
 
 ZONES = ("UTC", "Europe/Berlin", "Asia/Kolkata", "America/St_Johns")
 LINES = (
@@ -50,7 +51,7 @@ def test_counts_are_those_of_listing(zone: str, begin: str, length: int, step: i
         assert dict(counter.count(schedule.key)) == listed((line, zone), start, start + length, step), (line, zone)
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(
     second=st.sampled_from(["0", "*/20", "5,50"]),
     minute=st.sampled_from(["*", "0", "*/7", "10-12"]),

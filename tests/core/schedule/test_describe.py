@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from cluster.core.schedule.describe import describe, warnings
 from cluster.core.schedule.schedule import InvalidSchedule, parse_schedule
 from tests.support.cron_texts import MONTH_DAYS, WEEK_DAYS, spelled
+from tests.support.examples import examples
 
 NOW = int(datetime.fromisoformat("2026-11-23T12:00:00Z").timestamp() * 1000)
 
@@ -44,7 +45,7 @@ def test_every_form_of_schedule_has_its_words(text: str, words: str) -> None:
     assert describe(parse_schedule(text)) == f"{words} (UTC)"
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(spelled(0, 59, ()), spelled(0, 23, ()), MONTH_DAYS, WEEK_DAYS)
 def test_every_accepted_schedule_has_a_description(minutes: str, hours: str, month_days: str, week_days: str) -> None:
     """No accepted schedule lacks a description."""

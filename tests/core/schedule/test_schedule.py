@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from cluster.core.schedule.schedule import InvalidSchedule, Schedule, parse_schedule, schedule_from_key
 from cluster.core.zones import zone
+from tests.support.examples import examples
 
 VECTORS = json.loads((Path(__file__).parents[2] / "data" / "cron_dst_debian.json").read_text())["vectors"]
 
@@ -284,7 +285,7 @@ EXPRESSIONS = st.tuples(
 INSTANTS = st.integers(ms("2024-01-01T00:00:00Z"), ms("2030-01-01T00:00:00Z"))
 
 
-@settings(max_examples=180)
+@settings(max_examples=examples(180))
 @given(EXPRESSIONS, st.sampled_from(ZONES), INSTANTS)
 def test_occurrences_only_grow_and_do_not_depend_on_the_path(text: str, timezone: str, start: int) -> None:
     """Strictly increasing; the same from any starting point; `between`, `is_occurrence` and the key agree."""
@@ -306,7 +307,7 @@ def test_occurrences_only_grow_and_do_not_depend_on_the_path(text: str, timezone
     assert schedule.between(start + 1, found[-1] + 1, 3) == found[:3]
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(EXPRESSIONS, INSTANTS)
 def test_utc_agrees_with_an_independent_engine(text: str, start: int) -> None:
     """In UTC there is nothing to interpret: cronsim finds the same instants."""
@@ -333,7 +334,7 @@ TRANSITIONS = [
 ]
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(
     st.tuples(st.sampled_from(["0", "30", "*/20", "7,9"]), numbers(0, 59), numbers(0, 23)),
     st.sampled_from(TRANSITIONS),

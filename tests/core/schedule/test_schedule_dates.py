@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cluster.core.schedule.schedule import InvalidSchedule, parse_schedule, schedule_from_key
 from cluster.core.verify.oracle import occurrences
 from tests.support.cron_texts import DAYS, MONTH_DAYS, MONTHS, WEEK_DAYS, spelled
+from tests.support.examples import examples
 
 
 def midnight(day: date) -> int:
@@ -74,7 +75,7 @@ def fits(month_days: str, months: str, week_days: str, day: date) -> bool:
     return any(answers) if answers else True
 
 
-@settings(max_examples=55)
+@settings(max_examples=examples(55))
 @given(
     MONTH_DAYS, st.one_of(st.just("*"), spelled(1, 12, MONTHS)), WEEK_DAYS, st.dates(date(1990, 1, 1), date(2060, 1, 1))
 )
@@ -96,7 +97,7 @@ def test_days_agree_with_asking_each_day(month_days: str, months: str, week_days
     assert parse_schedule(schedule.text).key == schedule.key, "the normal form is its own normal form"
 
 
-@settings(max_examples=90)
+@settings(max_examples=examples(90))
 @given(spelled(0, 59, ()), spelled(0, 59, ()), spelled(0, 23, ()))
 def test_times_agree_with_asking_each_second(seconds: str, minutes: str, hours: str) -> None:
     """Seconds, minutes and hours, however they are spelled."""

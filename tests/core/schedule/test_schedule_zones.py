@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cluster.core import zones
 from cluster.core.schedule.schedule import parse_schedule
+from tests.support.examples import examples
 from tests.support.odd_zones import ODD_ZONES
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def walk(fields: list[str], change: OffsetChange, start: int, end: int) -> list[
     return sorted(t for t in found if start <= t < end)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.data())
 def test_around_any_change_of_any_zone_a_walk_finds_the_same(data: st.DataObject) -> None:
     """Star and fixed times, with and without seconds, are due as a walk over each minute says; the path is no matter."""
@@ -111,7 +112,7 @@ def test_around_any_change_of_any_zone_a_walk_finds_the_same(data: st.DataObject
         assert schedule.is_occurrence(after * 1000) == (after in expected)
 
 
-@settings(max_examples=75)
+@settings(max_examples=examples(75))
 @given(
     st.tuples(field(59), field(59), field(23), st.just("*"), st.just("*"), field(6)).map(" ".join),
     st.sampled_from([*ODD_ZONES, "Europe/Berlin", "America/New_York", "Asia/Kolkata"]),

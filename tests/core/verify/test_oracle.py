@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from cluster.core import zones
 from cluster.core.schedule.schedule import InvalidSchedule, parse_schedule
 from cluster.core.verify.oracle import _times, occurrences
+from tests.support.examples import examples
 from tests.support.odd_zones import ODD_ZONES
 
 VECTORS = json.loads((Path(__file__).parents[2] / "data" / "cron_dst_debian.json").read_text())["vectors"]
@@ -102,7 +103,7 @@ def _disagreement(text: str, zone: str, anchor: int, start: int, width: int) -> 
     return None if oracle == engine else f"{text} {zone} from {start}: {oracle[:5]} and not {engine[:5]}"
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.one_of(CRON, EVERY, ALIAS), st.sampled_from(ZONES), st.integers(FROM, TO), st.integers(0, 2**40))
 def test_the_oracle_agrees_with_the_engine_at_any_time(text: str, zone: str, at: int, anchor: int) -> None:
     """For any accepted text and any zone."""
@@ -110,7 +111,7 @@ def test_the_oracle_agrees_with_the_engine_at_any_time(text: str, zone: str, at:
     assert _disagreement(text, zone, anchor, at * 1000, HOUR) is None
 
 
-@settings(max_examples=75)
+@settings(max_examples=examples(75))
 @given(CRON, st.sampled_from([*ODD_ZONES, "Europe/Berlin", "America/New_York"]), st.integers(FROM, TO))
 def test_the_oracle_agrees_with_the_engine_around_clock_changes(text: str, zone: str, at: int) -> None:
     """On the days around a change of a zone's offset."""
@@ -119,7 +120,7 @@ def test_the_oracle_agrees_with_the_engine_around_clock_changes(text: str, zone:
         assert _disagreement(text, zone, 0, (change.at - 86_400) * 1000, 2 * DAY) is None
 
 
-@settings(max_examples=65)
+@settings(max_examples=examples(65))
 @given(st.integers(0, 59), st.integers(0, 23), st.integers(1, 31), st.integers(0, 6), st.integers(FROM, TO))
 def test_the_oracle_agrees_with_another_implementation(minute: int, hour: int, day: int, weekday: int, at: int) -> None:
     """With plain fields it agrees with cronsim, which shares no code with the engine or the oracle."""
@@ -147,7 +148,7 @@ LOCAL = st.datetimes(datetime.fromisoformat("2020-01-02"), datetime.fromisoforma
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(LOCAL, st.sampled_from(ZONES))
 def test_a_local_instant_is_the_same_for_both(text: str, zone: str) -> None:
     """`@at` without an offset, at any time."""
@@ -155,7 +156,7 @@ def test_a_local_instant_is_the_same_for_both(text: str, zone: str) -> None:
     assert list(occurrences(f"@at {text}", zone, 0, at - 3 * DAY, at + 3 * DAY)) == [at]
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.sampled_from([*ODD_ZONES, "Europe/Berlin"]), st.integers(FROM, TO), st.integers(-90_000, 90_000))
 def test_a_local_instant_near_a_clock_change_is_the_same_for_both(zone: str, at: int, away: int) -> None:
     """And the same as a cron expression for that second of that day."""
