@@ -32,8 +32,9 @@ ENOUGH = 512
 """A node that holds so many executions which are not due yet leaves the next ones to others. It prepares as many at once."""
 SHARE = 256
 SHARE_MS = 50
+MOST_SHARED_MS = 300
 """One of two nodes leaves a batch to the other for so much longer with each so many executions that it holds and that are not
-due yet: as long as it may take the other one to begin (see `claim_pauses.SPREAD_SECONDS`).
+due yet, up to a bound: as long as it may take the other one to begin (see `claim_pauses.SPREAD_SECONDS`).
 """
 SHARED_MS = 10_000
 """A node of the first group that held enough so recently shares its work with the other groups."""
@@ -65,7 +66,7 @@ class ClaimOrder:
             return 0
         ahead = 0 if unsent < SHARE else unsent - held.count_due(now_ms)
         if len(self._nodes) == SHARING_NODES:
-            return min(LAST_MS, ahead // SHARE * SHARE_MS)
+            return min(MOST_SHARED_MS, ahead // SHARE * SHARE_MS)
         if ahead >= ENOUGH:
             self._enough_ms = now_ms
             return LAST_MS

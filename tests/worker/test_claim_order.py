@@ -13,7 +13,17 @@ from cluster.core.timings import ASKED_BY_ALL_MS, PREFETCH_MS, Timings
 from cluster.store import batches, claimable_batches
 from cluster.store.batches import ClaimFilter
 from cluster.worker import claim_order, claim_pauses
-from cluster.worker.claim_order import ENOUGH, LAST_MS, SHARE, SHARE_MS, SHARED_MS, STEP_MS, TURN_MS, ClaimOrder
+from cluster.worker.claim_order import (
+    ENOUGH,
+    LAST_MS,
+    MOST_SHARED_MS,
+    SHARE,
+    SHARE_MS,
+    SHARED_MS,
+    STEP_MS,
+    TURN_MS,
+    ClaimOrder,
+)
 from cluster.worker.claim_pauses import ClaimPauses
 from cluster.worker.held_batch import HeldBatch, HeldBatches
 from tests.support.engine import worker
@@ -61,7 +71,7 @@ def test_of_two_nodes_the_one_that_holds_more_asks_later() -> None:
         more = [order.patience_ms(NOW, n, holding(n, NOW + 1000)) for n in range(SHARE, 9999, SHARE)]
         assert more[:3] == [SHARE_MS, 2 * SHARE_MS, 3 * SHARE_MS]
         assert more == sorted(more)
-        assert max(more) == LAST_MS
+        assert max(more) == MOST_SHARED_MS
         assert order.patience_ms(NOW, 9999, holding(9999, NOW)) == 0
         assert order.sharing(NOW) == 2
     assert SHARE_MS >= claim_pauses.SPREAD_SECONDS * 1000, "both have begun by then"

@@ -19,7 +19,7 @@ PREPARED_PER_MS = 4
 """And so many more in each further ms."""
 BETWEEN_CROWDS_MS = 1300
 """The prefetch of what is not prepared in time, where one crowd follows another: after what is claimed for the second before."""
-FULL = 32
+FULL = 64
 """Batches of fewer executions are many for a second, and each is a claim: they have the usual time."""
 KEPT = 4096
 """Seconds. What `spreadSeconds` spreads over an hour fits in beside what is past."""
@@ -48,7 +48,7 @@ class Crowds:
         """How long before its send time a batch of so many executions may be claimed; `place`: that of its last one in its
         second, from 1 on.
 
-        `may_wait`: it may be claimed later than usual. More nodes than two ask one after another, and need the time.
+        `may_wait`: it may be claimed later than usual. More nodes than two ask one after another, and a single one has all to claim.
         """
         beyond = place - PREPARED_IN_TIME
         between = may_wait and executions >= FULL and self._is_crowd(second) and self._is_crowd(second - 1)

@@ -103,7 +103,7 @@ def plan_batches(
             place += len(members)
             prefetch_ms = PREFETCH_MS
             if counted is not None:
-                prefetch_ms = counted.prefetch_ms(second, place, len(members), may_wait=nodes <= SHARING_NODES)
+                prefetch_ms = counted.prefetch_ms(second, place, len(members), may_wait=nodes == SHARING_NODES)
             options = BatchOptions(prefetch_ms, late=late, caught_up=late)
             made.executions.extend(members)
             made.batches.append(make_batch(members, options))
