@@ -87,7 +87,7 @@ def test_batches_of_a_crowded_second_are_claimable_earlier_whichever_page_planne
 
 def test_batches_of_crowds_that_follow_one_another_are_claimable_between_them() -> None:
     """The claims of 3,000 that begin at the very instant at which the 3,000 before them are due delay those."""
-    prefetches = prefetches_of([3000], 2, before=3000)
+    prefetches = prefetches_of([3072], 2, before=3000)
     assert set(prefetches[:8]) == {SHORTEST_PREFETCH_MS}
     assert all(p == SHORTEST_PREFETCH_MS or BETWEEN_CROWDS_MS <= p < 1600 for p in prefetches)
     assert set(prefetches_of([2000], 2, before=CROWD)) == {PREFETCH_MS}
