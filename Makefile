@@ -49,7 +49,7 @@ test: setup
 	@command -v chromium chromium-browser google-chrome >/dev/null || echo "No Chromium is on PATH (Debian: apt-get install chromium): the tests of the page in a browser are skipped."
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest $(PYTEST)
 
-# What takes long, a longer look at the API, all examples of the properties, ten times as many interleavings. CI runs them all.
+# What takes long, a longer look at the API, all examples of the properties, four to ten times as many interleavings. CI runs them all.
 LONG := long-tests fuzz examples interleavings
 test-long: $(LONG)
 long-tests: setup
@@ -59,7 +59,7 @@ fuzz: setup
 examples: setup
 	ALL_EXAMPLES=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist worksteal tests/core
 interleavings: setup
-	SIMULATION_TIMES=10 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --timeout=900 --dist worksteal tests/simulation -k "not broken_rule"
+	SIMULATION_TIMES=4 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --timeout=900 --dist worksteal tests/simulation -k "not broken_rule"
 
 bench: setup
 	$(BIN)/horae bench $(BENCH)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cluster.core.execution.model import Execution
 
-RUNS = 140 * TIMES
+RUNS = 350 * TIMES
 
 
 @pytest.fixture(autouse=True)
