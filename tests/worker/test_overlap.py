@@ -73,13 +73,13 @@ async def test_three_nodes_never_overlap_a_job_that_skips(database: Database) ->
     await put_jobs(database, job_document("a", active_from=0, schedule_version="v1", overlap="skip"))
     target = Target(0.2)
     workers = [worker(database, target, f"w{i}") for i in range(3)]
+    for w in workers:  # before there is anything to claim: the first to start on a busy machine would claim all of it
+        w.start()
     start = Clock().now_ms() + 300
     dues = [start + 50 * i for i in range(80)]
     for i, due in enumerate(dues):
         e = Execution(execution_id("a", due), "a", due, due, "v1", f"b{i}", 0)
         await insert_owed(database, [e], [Batch(f"b{i}", (e.id,), 0, 0, due, due - 1000)], lambda: "new")
-    for w in workers:
-        w.start()
     await eventually(lambda: recorded(database, 80), 30, "all of them")
     await shutdown_all(workers)
     found = await rows(database, "history")
