@@ -50,8 +50,7 @@ test: setup
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest $(PYTEST)
 
 # What takes long, a longer look at the API, all examples of the properties, four to ten times as many interleavings. CI runs them all.
-LONG := long-tests fuzz examples interleavings
-test-long: $(LONG)
+test-long: long-tests fuzz examples interleavings
 long-tests: setup
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 3 --dist worksteal -m long
 fuzz: setup

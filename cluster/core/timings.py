@@ -10,8 +10,9 @@ from dataclasses import dataclass
 PREFETCH_MS = 1000
 """How long before its send time a batch may be claimed."""
 SHORTEST_PREFETCH_MS = 600
+"""The same where hundreds of executions follow hundreds of the second before (see `crowds`)."""
 LONGEST_PREFETCH_MS = 4000
-"""The same of a batch that shares its second with hundreds and with thousands of executions (see `crowds`)."""
+"""The same of a batch that shares its second with thousands of executions."""
 ASKED_BY_ALL_MS = 300
 """So long before its send time a batch may be claimed by any node that asks: there is time to prepare it, and none to lose."""
 

@@ -32,10 +32,11 @@ ENOUGH = 512
 """A node that holds so many executions which are not due yet leaves the next ones to others. It prepares as many at once."""
 SHARE = 256
 SHARE_MS = 50
-MOST_SHARED_MS = 300
-"""One of two nodes leaves a batch to the other for so much longer with each so many executions that it holds and that are not
-due yet, up to a bound: as long as it may take the other one to begin (see `claim_pauses.SPREAD_SECONDS`).
+"""With each so many executions that it holds and that are not due yet, one of two nodes leaves a batch to the other for so much
+longer: as long as it may take the other one to begin (see `claim_pauses.SPREAD_SECONDS`).
 """
+MOST_SHARED_MS = 300
+"""And no longer: the other one may be dead, or hold as much."""
 SHARED_MS = 10_000
 """A node of the first group that held enough so recently shares its work with the other groups."""
 TURN_MS = 300_000

@@ -67,7 +67,7 @@ class ClaimPauses:
     async def pause(self, backoff: float, patience_ms: int = 0) -> bool:
         """Wait until a batch may be claimable; `backoff` seconds if there is one that this node could not claim.
 
-        `patience_ms`: so much longer for one that is not due yet, and until it is due at most; then it looks again, because others
+        `patience_ms`: so much longer for one that is not due soon, and until it is at most; then it looks again, because others
         may have claimed it. What is due before that ends the pause.
         False: there was none until the next look was due, which is the next call. Raises `StoreError`.
         """

@@ -61,9 +61,8 @@ class EarlyRequests:
         for n, execution in enumerate(list(held.waiting.values()), 1):
             job = None if execution.message is not None else jobs.last_known(execution.job_id)
             if job is not None and not job.target.unread_bytes and job.signing_secret is None:
-                with suppress(
-                    Exception
-                ):  # it is made again at its send time, and the error is logged with what it means then
+                # It is made again at its send time, and the error is logged then, with what it means.
+                with suppress(Exception):
                     made[execution.id] = _Made(job, self._make(held, execution, job))
             if n % MADE_AT_ONCE == 0:
                 await asyncio.sleep(0)

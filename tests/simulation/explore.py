@@ -32,7 +32,7 @@ SHIFT = int(os.environ.get("SIMULATION_SEED", "0"))
 FIRST = SHIFT * 1_000_000
 """The first seed of each scenario."""
 TIMES = int(os.environ.get("SIMULATION_TIMES", "1"))
-"""How many times as many runs of whole workers, changing jobs and clocks as in CI."""
+"""How many times as many runs of whole workers, changing jobs and clocks as in `make test`."""
 
 
 def explore(scenario: Callable[[int], Any], runs: int) -> set[int]:

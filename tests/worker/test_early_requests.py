@@ -137,16 +137,21 @@ def fail_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_jobs, "by_id", flaky)
 
 
-async def test_a_reading_that_fails_early_strands_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the error: all of the instant are sent, and what is claimed for it later is too."""
-    monkeypatch.setattr(prepare, "READY_AT_ONCE", 1)
-    fail_once(monkeypatch)
+async def all_leave(database: Database) -> None:
+    """Three executions of one instant that a node holds a while before it."""
     sent: list[str] = []
     w = worker(database, noting(sent))
     await held_for_soon(database, w, "a", "b", "c")
     await eventually(lambda: _true(len(w.context.records) == 3), 5, "all to be sent")
     await record_all(w)
     assert len(sent) == 3
+
+
+async def test_a_reading_that_fails_early_strands_nothing(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the error: all of the instant are sent, and what is claimed for it later is too."""
+    monkeypatch.setattr(prepare, "READY_AT_ONCE", 1)
+    fail_once(monkeypatch)
+    await all_leave(database)
 
 
 async def test_what_is_due_before_a_crowd_is_claimed_before_it(database: Database) -> None:
@@ -235,12 +240,7 @@ async def test_an_early_reading_that_hangs_delays_nothing(database: Database, mo
         return await real(db, ids)
 
     monkeypatch.setattr(engine_jobs, "by_id", hanging)
-    sent: list[str] = []
-    w = worker(database, noting(sent))
-    await held_for_soon(database, w, "a", "b", "c")
-    await eventually(lambda: _true(len(w.context.records) == 3), 5, "all to be sent")
-    await record_all(w)
-    assert len(sent) == 3
+    await all_leave(database)
 
 
 async def test_a_request_that_cannot_be_made_early_keeps_no_other_one_from_it(database: Database) -> None:
