@@ -136,7 +136,7 @@ class Materialiser:
             if page.last is None:
                 break
             if len(taken) == 1:
-                return await self._one_page(taken[0], now_ms, nodes)
+                return await self._one_page(taken[0], now_ms, nodes, page)
             taken = taken[: len(taken) // 2]
         jobs_by_key: dict[str, list[JobSchedule]] = {}
         for job in page.jobs:
@@ -178,15 +178,18 @@ class Materialiser:
         spans = {row.key: (row.next_ms, until_ms) for row, until_ms in passing if row.next_ms < ahead_ms}
         await record_left_out(self._context, spans, now_ms)
 
-    async def _one_page(self, row: ScheduleRow, now_ms: int, nodes: int) -> Materialised:
-        """One page of the jobs of one row; a cursor in the row says how far the pass came."""
+    async def _one_page(
+        self, row: ScheduleRow, now_ms: int, nodes: int, page: JobSchedulePage | None = None
+    ) -> Materialised:
+        """One page of the jobs of one row; a cursor in the row says how far the pass came. `page`: the first one, if it was read."""
+        schedule = schedule_from_key(row.key)
         if row.unfinished:
             until, after = row.unfinished.until_ms, row.unfinished.after
         else:
-            until, after = row.next_ms + 1000, None
-        schedule = schedule_from_key(row.key)
+            until, after = self._pass_end(row, now_ms), None
         dues = schedule.between(row.next_ms, until, OCCURRENCES)
-        page = await engine_jobs.of_schedules(self._db, [row.key], JOBS, after=after)
+        if page is None:
+            page = await engine_jobs.of_schedules(self._db, [row.key], JOBS, after=after)
         owed = _owed_by(page.jobs, dues)
         await self._record_unreadable(page.unreadable, dues, now_ms)
         await self._write(owed, nodes)
@@ -213,6 +216,17 @@ class Materialiser:
         schedule = schedule_from_key(row.key)
         dues = schedule.between(row.next_ms, max(row.next_ms + 1, now_ms + self._reach_ms), ROW_OCCURRENCES)
         return dues, schedule.next_after(dues[-1] if dues else row.next_ms)
+
+    def _pass_end(self, row: ScheduleRow, now_ms: int) -> int:
+        """Before which instant a pass over the pages of one row writes: each job is read once for several occurrences, as many
+        as the stride has and a step can write for a page of jobs.
+
+        While the row is behind it is one: what the last page owes first comes before what the first page owes later.
+        """
+        behind = row.next_ms < now_ms + self._lookahead_ms // 2
+        most = 1 if behind else max(1, OCCURRENCES // JOBS)
+        dues = schedule_from_key(row.key).between(row.next_ms, max(row.next_ms + 1, now_ms + self._reach_ms), most)
+        return dues[-1] + 1 if dues else row.next_ms + 1
 
     async def _write(self, owed: Sequence[tuple[JobSchedule, Sequence[int]]], nodes: int) -> None:
         self._context.trusted_term()

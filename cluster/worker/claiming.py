@@ -44,6 +44,8 @@ MAX_ATTEMPT_BYTES = 64 * 1024 * 1024
 """With so much in memory of answers to earlier attempts, nothing more is claimed."""
 MAX_BODY_BYTES = 32 * 1024 * 1024
 """With so much in memory of messages that wait, a node holds no more than usual."""
+NONE_SOON_SECONDS = 0.05
+"""After a claim that found nothing due soon, claims of what is due later go on for so long before the next one asks for it."""
 LATE_EVERY = 10
 """One claim in so many asks for late work first, so that current work never keeps it out for ever."""
 
@@ -81,6 +83,7 @@ class Claiming:
         self._under_way = 0
         self._turn = 0
         self._behind_until = 0.0
+        self._none_soon_until = 0.0
         self._behind = asyncio.Event()
         """Set by a backlog; the spare claimers wait for it."""
         self._primary: tuple[str, int] | None = None
@@ -230,7 +233,10 @@ class Claiming:
             for soon_only in self._in_order(late=late):
                 with self._suspect.claiming() as may_be_suspect:
                     which = self._filter(None if may_be_suspect else SUSPECT_AFTER - 1, late=late, soon_only=soon_only)
+                    asked = self._clock.monotonic()
                     claimed = await self.claimer.step(which)
+                    if soon_only:
+                        self._none_soon_until = asked + NONE_SOON_SECONDS if claimed is None else 0.0
                     if claimed is not None:
                         await self.take_on(await self._judge.judge(claimed))
                         return True
@@ -245,7 +251,9 @@ class Claiming:
         unsent = self._context.unsent.count
         if late or unsent < self._room.due:
             return (False,)
-        return (True, False) if unsent < self._room.ahead else (True,)
+        if unsent >= self._room.ahead:
+            return (True,)
+        return (False,) if self._clock.monotonic() < self._none_soon_until else (True, False)
 
     def _filter(self, max_claims: int | None, *, late: bool, soon_only: bool = False) -> ClaimFilter:
         behind_ms = max(0, -self._clock.held_ms)

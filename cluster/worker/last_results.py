@@ -66,20 +66,25 @@ class LastResults:
         job_id = result.job_id
         last = self._last_due_ms
         before = last.get(job_id)
+        earlier = self._waiting.get(job_id) or self._busy.get(job_id)
+        if earlier is not None and earlier.due_ms > result.due_ms:
+            return
         busy = before is not None and result.due_ms - before < BUSY_MS * self._sharing
-        last[job_id] = result.due_ms
+        if before is not None and busy and result.due_ms >= before:
+            self._waiting.pop(job_id, None)  # it runs again before its first result was saved
+        last[job_id] = result.due_ms if before is None else max(before, result.due_ms)
         if len(last) > JOBS_REMEMBERED:
             del last[next(iter(last))]
         # An entry that exists keeps its place, so that no job waits for ever.
         queue = self._busy if job_id in self._busy or (busy and job_id not in self._waiting) else self._waiting
-        earlier = queue.get(job_id)
-        if earlier is not None and earlier.due_ms > result.due_ms:
-            return
         queue[job_id] = result
-        if result.failing != (job_id in self._failing):
-            self._changed[job_id] = None
+        self._note_change(result)
+
+    def _note_change(self, result: LastResult) -> None:
+        if result.failing != (result.job_id in self._failing):
+            self._changed[result.job_id] = None
         else:
-            self._changed.pop(job_id, None)
+            self._changed.pop(result.job_id, None)
 
     def take(self, most: int | None = None) -> list[LastResult]:
         """Take the results to be saved in one turn, or up to `most` of them before the node ends.
@@ -104,8 +109,11 @@ class LastResults:
         return result
 
     def return_unsaved(self, results: Sequence[LastResult]) -> None:
-        """Results that could not be saved."""
+        """Results that could not be saved. Whether one changes `failing` is known no more, so it counts as one that does."""
         for result in results:
-            if result.job_id not in self._waiting and result.job_id not in self._busy:
-                self._waiting[result.job_id] = result
-                self._changed[result.job_id] = None
+            job_id = result.job_id
+            (self._failing.discard if result.failing else self._failing.add)(job_id)
+            later = self._waiting.get(job_id) or self._busy.get(job_id)
+            if later is None:
+                self._waiting[job_id] = result
+            self._note_change(later or result)

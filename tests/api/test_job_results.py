@@ -133,17 +133,17 @@ def test_a_node_saves_a_bounded_number_of_results_and_changes_of_failing_first()
     """However many executions end: of a job only the latest counts."""
     waiting = LastResults()
     for turn in range(5):
-        waiting.add([ending(f"j{i}", T0 + turn, State.SUCCEEDED) for i in range(3 * SAVED_PER_TURN)])
-    waiting.add([ending("j599", T0 + 9, State.DEAD), ending("j0", T0 + 1, State.DEAD)])
+        waiting.add([ending(f"j{i}", T0 + turn * BUSY_MS, State.SUCCEEDED) for i in range(3 * SAVED_PER_TURN)])
+    waiting.add([ending("j599", T0 + 9 * BUSY_MS, State.DEAD), ending("j0", T0 + 1, State.DEAD)])
     assert len(waiting) == 3 * SAVED_PER_TURN
     first = waiting.take()
-    assert (len(first), first[0]) == (SAVED_PER_TURN, LastResult("j599", T0 + 9, "dead"))
-    assert first[1] == LastResult("j0", T0 + 4, "succeeded")
+    assert (len(first), first[0]) == (SAVED_PER_TURN, LastResult("j599", T0 + 9 * BUSY_MS, "dead"))
+    assert first[1] == LastResult("j0", T0 + 4 * BUSY_MS, "succeeded")
     waiting.return_unsaved(first)
     assert waiting.take(1)[0].job_id == "j599"
     left = [r.job_id for _ in range(4) for r in waiting.take()]
     assert len(left) == len(set(left)) == 3 * SAVED_PER_TURN - 1
-    waiting.add([ending("x", T0, State.SUCCEEDED), ending("j599", T0 + 20, State.SUCCEEDED)])
+    waiting.add([ending("x", T0, State.SUCCEEDED), ending("j599", T0 + 20 * BUSY_MS, State.SUCCEEDED)])
     assert waiting.take(1)[0].job_id == "j599", "it does not fail any more"
 
 
@@ -169,6 +169,48 @@ def test_of_jobs_that_run_again_and_again_few_are_saved() -> None:
     assert waiting.take()[0].job_id == "rare", "it runs every half minute"
     waiting.take(len(jobs))
     assert len(waiting) == 0, "at a shutdown"
+
+
+def test_jobs_that_run_again_before_their_first_result_was_saved_are_saved_as_few() -> None:
+    """Thousands of jobs of every second begin at once: what is written of them does not show in the cost of an execution."""
+    waiting = LastResults()
+    jobs = [f"j{i}" for i in range(2 * SAVED_PER_TURN)]
+    waiting.add([ending(j, T0, State.SUCCEEDED) for j in jobs])
+    saved = [r.job_id for r in waiting.take()]
+    assert len(saved) == SAVED_PER_TURN
+    for second in range(1, 1 + len(jobs) // BUSY_SAVED_PER_TURN):
+        waiting.add([ending(j, T0 + 1000 * second, State.SUCCEEDED) for j in jobs])
+        taken = waiting.take()
+        assert len(taken) == BUSY_SAVED_PER_TURN
+        assert {r.due_ms for r in taken} == {T0 + 1000 * second}
+        saved += [r.job_id for r in taken]
+    assert set(saved) == set(jobs), "each in its turn"
+    waiting.add([ending("late", T0 + BUSY_MS, State.SUCCEEDED)])
+    waiting.add([ending(j, T0 + BUSY_MS, State.SUCCEEDED) for j in jobs])
+    waiting.add([ending("late", T0, State.DEAD)])
+    assert LastResult("late", T0 + BUSY_MS, "succeeded") in waiting.take(), (
+        "the end of an earlier run makes no job busy"
+    )
+
+
+def test_a_change_of_failing_that_could_not_be_saved_is_saved_first_whatever_comes_meanwhile() -> None:
+    """The database did not answer, and the job has run again."""
+    waiting = LastResults()
+    jobs = [f"j{i}" for i in range(2 * SAVED_PER_TURN)]
+    for second in range(2):
+        waiting.add([ending(j, T0 + 1000 * second, State.SUCCEEDED) for j in jobs])
+    waiting.add([ending("j9", T0 + 2000, State.DEAD)])
+    first = waiting.take()
+    assert first[0].job_id == "j9"
+    waiting.return_unsaved(first)
+    waiting.add([ending("j9", T0 + 3000, State.DEAD)])
+    assert LastResult("j9", T0 + 3000, "dead") in waiting.take()
+    waiting.add([ending("j9", T0 + 4000, State.SUCCEEDED)])
+    first = waiting.take()
+    waiting.add([ending("j9", T0 + 5000, State.DEAD)])
+    waiting.return_unsaved(first)
+    waiting.add([ending("j9", T0 + 6000, State.SUCCEEDED)])
+    assert LastResult("j9", T0 + 6000, "succeeded") in waiting.take()
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 8, 32])

@@ -157,6 +157,99 @@ async def test_many_jobs_on_one_schedule_are_paged(database: Database, monkeypat
     await check_books(database)
 
 
+async def test_a_pass_over_many_jobs_reads_each_of_them_once_for_several_occurrences(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six thousand jobs of every second were read twice for each second."""
+    monkeypatch.setattr("cluster.leader.materialise.JOBS", 10)
+    monkeypatch.setattr("cluster.leader.materialise.OCCURRENCES", 40)
+    reads, of_schedules = list[int](), engine_jobs.of_schedules
+
+    async def counted(*args: Any, **kwargs: Any) -> Any:
+        page = await of_schedules(*args, **kwargs)
+        reads.append(len(page.jobs))
+        return page
+
+    clock = Crank()
+    await put_jobs(database, *(job_document(f"j{i:03}") for i in range(25)))
+    leader = await lead(database, clock)
+    await settle_all(leader, clock)
+    await crank(leader, clock, 4)
+    written = len(await rows(database, "executions"))
+    monkeypatch.setattr(engine_jobs, "of_schedules", counted)
+    await crank(leader, clock, 20)
+    more = len(await rows(database, "executions")) - written
+    assert more >= 20 * 25
+    assert sum(reads) <= more / 3, "each for four occurrences, but for the last pass"
+    await check_books(database)
+
+
+async def test_while_a_row_is_behind_all_of_its_jobs_get_what_is_due_first(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the first page four occurrences, while the last one waits for what is due by then."""
+    monkeypatch.setattr("cluster.leader.materialise.JOBS", 2)
+    monkeypatch.setattr("cluster.leader.materialise.OCCURRENCES", 8)
+    clock = Crank()
+    await put_jobs(database, *(job_document(f"j{i}") for i in range(6)))
+    leader = await lead(database, clock)
+    await settle_all(leader, clock)
+    await crank(leader, clock, 4)
+    clock.now += 14_000
+    leader = await lead(database, clock, "b")
+    last = [(await due_of(database, f"j{i}"))[-1] for i in range(6)]
+    for _ in range(3):
+        await leader.materialiser.step(clock.now, 1)
+    reached = [(await due_of(database, f"j{i}"))[-1] for i in range(6)]
+    assert min(reached) > max(last)
+    assert max(reached) <= min(reached) + 1
+    await crank(leader, clock, 8)
+    await check_books(database)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "nth"),
+    [
+        ("executions", "insert", 1),
+        ("batches", "insert", 1),
+        ("schedules", "save_cursor", 1),
+        ("schedules", "save_cursor", 2),
+        ("executions", "insert", 2),
+        ("batches", "insert", 2),
+        ("schedules", "advance", 1),
+    ],
+)
+@pytest.mark.parametrize("every", [1, 3])
+async def test_a_leader_that_dies_between_two_pages_leaves_out_no_occurrence(
+    database: Database, monkeypatch: pytest.MonkeyPatch, module: str, name: str, nth: int, every: int
+) -> None:
+    """Of jobs that come before and after the cursor, and of those that join meanwhile, before it and behind it."""
+    monkeypatch.setattr("cluster.leader.materialise.JOBS", 2)
+    monkeypatch.setattr("cluster.leader.materialise.OCCURRENCES", 8)
+    clock = Crank()
+    schedule = f"*/{every} * * * * *"
+    await put_jobs(database, *(job_document(f"j{i}", schedule) for i in range(5)))
+    leader = await lead(database, clock, "a")
+    await settle_all(leader, clock)
+    with monkeypatch.context() as patch:
+        calls = crash_after(patch, module, name, nth)
+        with contextlib.suppress(Crashed):
+            await crank(leader, clock, 8)
+    assert calls[0] == nth, "the write this is about was never reached"
+    joining = (job_document(j, schedule, active_from=clock.now) for j in ("j0a", "j9"))
+    await put_jobs(database, *joining)
+    joined = -(-(clock.now - T0) // (1000 * every)) * every
+    clock.now += 3000
+    leader = await lead(database, clock, "b")
+    await settle_all(leader, clock)
+    await crank(leader, clock, 6)
+    for job, first in (*((f"j{i}", 0) for i in range(5)), ("j0a", joined), ("j9", joined)):
+        found = await due_of(database, job)
+        assert found == list(range(first, first + every * len(found), every)), job
+        assert found[-1] >= (clock.now - T0) // 1000 + 15 - every
+    await check_books(database)
+
+
 @pytest.mark.parametrize(("module", "name", "nth"), WRITES)
 async def test_a_crash_after_any_write_is_repaired_by_running_again(
     database: Database, monkeypatch: pytest.MonkeyPatch, module: str, name: str, nth: int

@@ -16,7 +16,7 @@ from cluster.core.lifecycle import State
 from cluster.store import batches, deferred_batches, engine_jobs
 from cluster.store.batches import ClaimFilter
 from cluster.store.enqueue import insert_owed
-from cluster.worker import prepare
+from cluster.worker import claiming, prepare
 from cluster.worker.claiming import MAX_BODY_BYTES
 from cluster.worker.early_requests import EarlyRequests
 from cluster.worker.held_batch import HeldBatch
@@ -154,18 +154,16 @@ async def test_a_reading_that_fails_early_strands_nothing(database: Database, mo
     await all_leave(database)
 
 
-async def test_what_is_due_before_a_crowd_is_claimed_before_it(database: Database) -> None:
-    """The crowd has been claimable for longer. A node that is full of it claims what is due soon nevertheless."""
-    now = int(time.time() * 1000)
-    w = worker(database, answering(200), waiting=2, ahead=4)
-    for n in range(8):
-        due = now + 3000
-        await batches.insert(database, [Batch(f"crowd{n}", (f"c{n}:{due}",), 0, 0, due, due - 3900)])
-    await batches.insert(database, [Batch("steady", (f"s:{now + 900}",), 0, 0, now + 900, now - 100)])
+def claims_noted(w: Worker) -> tuple[list[str], list[bool]]:
+    """The batches that this worker claims and holds from now on, which it does not send; and of each claim whether it asked only
+    for what is due soon.
+    """
     order: list[str] = []
+    asked: list[bool] = []
     claim = w.claiming.claimer.step
 
     async def noted(which: Any) -> Any:
+        asked.append(which.soon_only)
         claimed = await claim(which)
         if claimed is not None:
             order.append(claimed.batch.id)
@@ -181,6 +179,18 @@ async def test_what_is_due_before_a_crowd_is_claimed_before_it(database: Databas
 
     w.claiming.claimer.step = noted  # type: ignore[method-assign]
     w.claiming.take_on = nothing  # type: ignore[method-assign, assignment]
+    return order, asked
+
+
+async def test_what_is_due_before_a_crowd_is_claimed_before_it(database: Database) -> None:
+    """The crowd has been claimable for longer. A node that is full of it claims what is due soon nevertheless."""
+    now = int(time.time() * 1000)
+    w = worker(database, answering(200), waiting=2, ahead=4)
+    for n in range(8):
+        due = now + 3000
+        await batches.insert(database, [Batch(f"crowd{n}", (f"c{n}:{due}",), 0, 0, due, due - 3900)])
+    await batches.insert(database, [Batch("steady", (f"s:{now + 900}",), 0, 0, now + 900, now - 100)])
+    order, _ = claims_noted(w)
     while await w.claiming.claim_once():
         pass
     assert [name[:5] for name in order] == ["crowd", "crowd", "stead", "crowd"]
@@ -188,6 +198,31 @@ async def test_what_is_due_before_a_crowd_is_claimed_before_it(database: Databas
     assert await w.claiming.claim_once()
     assert order[-1] == "soon"
     assert not await w.claiming.claim_once()
+
+
+async def test_a_node_that_is_full_of_a_crowd_asks_for_what_is_due_soon_now_and_then(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of these questions is a claim that finds nothing. One that finds something is followed by the next one."""
+    monkeypatch.setattr(claiming, "NONE_SOON_SECONDS", 3600.0)
+    now = int(time.time() * 1000)
+    w = worker(database, answering(200), waiting=2, ahead=40)
+    for n in range(12):
+        await batches.insert(database, [Batch(f"crowd{n}", (f"c{n}:{now}",), 0, 0, now + 3000, now - 900)])
+    order, asked = claims_noted(w)
+    for _ in range(8):
+        assert await w.claiming.claim_once()
+    assert (len(order), sum(asked)) == (8, 1)
+    for n in range(2):
+        await batches.insert(database, [Batch(f"soon{n}", (f"s{n}:{now}",), 0, 0, now + 900 + n, now - 100)])
+    w.claiming._none_soon_until = 0.0  # the time has passed
+    assert await w.claiming.claim_once()
+    assert await w.claiming.claim_once()
+    assert order[-2:] == ["soon0", "soon1"]
+    while await w.claiming.claim_once():
+        pass
+    assert len(order) == 14
+    assert sum(asked) == 4
 
 
 async def test_a_batch_of_a_crowd_is_judged_by_its_send_time(database: Database) -> None:

@@ -17,6 +17,8 @@ left for what is due meanwhile.
 """
 PREPARED_PER_MS = 4
 """And so many more in each further ms."""
+CLAIMED_TOGETHER = 1024
+"""So many become claimable at one instant: each batch by itself would have the nodes ask in between, in vain."""
 BETWEEN_CROWDS_MS = 1300
 """The prefetch of what is not prepared in time, where one crowd follows another: after what is claimed for the second before."""
 FULL = 64
@@ -54,7 +56,10 @@ class Crowds:
         between = may_wait and executions >= FULL and self._is_crowd(second) and self._is_crowd(second - 1)
         if beyond <= 0:
             return SHORTEST_PREFETCH_MS if between else PREFETCH_MS
-        return min((BETWEEN_CROWDS_MS if between else PREFETCH_MS) + beyond // PREPARED_PER_MS, LONGEST_PREFETCH_MS)
+        # Rounded up, and down where what is claimed for the second before would be in the way.
+        together = beyond // CLAIMED_TOGETHER if between else -(-beyond // CLAIMED_TOGETHER)
+        earlier_ms = together * CLAIMED_TOGETHER // PREPARED_PER_MS
+        return min((BETWEEN_CROWDS_MS if between else PREFETCH_MS) + earlier_ms, LONGEST_PREFETCH_MS)
 
     def _is_crowd(self, second: int) -> bool:
         return self._planned.get(second, 0) > CROWD

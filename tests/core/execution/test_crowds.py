@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from cluster.core.execution.crowds import (
     BETWEEN_CROWDS_MS,
+    CLAIMED_TOGETHER,
     CROWD,
     FULL,
     KEPT,
@@ -52,7 +53,9 @@ def test_a_later_batch_of_a_crowded_second_may_be_claimed_no_later(
         assert PREFETCH_MS <= prefetch <= earliest <= LONGEST_PREFETCH_MS < FAR_MS
         if prefetch < LONGEST_PREFETCH_MS:
             least = BETWEEN_CROWDS_MS if between else PREFETCH_MS
-            assert prefetch == least + (planned - PREPARED_IN_TIME) // PREPARED_PER_MS
+            earlier = (prefetch - least) - (planned - PREPARED_IN_TIME) // PREPARED_PER_MS
+            step = CLAIMED_TOGETHER // PREPARED_PER_MS
+            assert -step < earlier <= 0 if between else 0 <= earlier <= step
 
 
 def test_seconds_are_counted_apart_and_forgotten_in_their_order() -> None:
@@ -82,7 +85,15 @@ def test_batches_of_a_crowded_second_are_claimable_earlier_whichever_page_planne
     prefetches = prefetches_of([1500] * 3, 2)
     assert prefetches == sorted(prefetches)
     assert prefetches[0] == PREFETCH_MS
-    assert prefetches[-1] == PREFETCH_MS + (4500 - PREPARED_IN_TIME) // PREPARED_PER_MS
+    assert prefetches[-1] == PREFETCH_MS + 3 * CLAIMED_TOGETHER // PREPARED_PER_MS
+
+
+def test_batches_of_a_crowded_second_become_claimable_some_at_a_time() -> None:
+    """Each at an instant of its own would have both nodes ask in vain after each."""
+    prefetches = prefetches_of([12_000], 2)
+    for instant in set(prefetches) - {PREFETCH_MS}:
+        assert prefetches.count(instant) >= CLAIMED_TOGETHER // MAX_BATCH - 1, "all but what a batch spans"
+    assert len(set(prefetches)) > 8
 
 
 def test_batches_of_crowds_that_follow_one_another_are_claimable_between_them() -> None:
