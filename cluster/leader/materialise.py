@@ -221,10 +221,9 @@ class Materialiser:
         """Before which instant a pass over the pages of one row writes: each job is read once for several occurrences, as many
         as the stride has and a step can write for a page of jobs.
 
-        While the row is behind it is one: what the last page owes first comes before what the first page owes later.
+        So also while the row is behind: one occurrence a pass costs so much more that a loaded leader would stay behind.
         """
-        behind = row.next_ms < now_ms + self._lookahead_ms // 2
-        most = 1 if behind else max(1, OCCURRENCES // JOBS)
+        most = max(1, OCCURRENCES // JOBS)
         dues = schedule_from_key(row.key).between(row.next_ms, max(row.next_ms + 1, now_ms + self._reach_ms), most)
         return dues[-1] + 1 if dues else row.next_ms + 1
 

@@ -184,29 +184,6 @@ async def test_a_pass_over_many_jobs_reads_each_of_them_once_for_several_occurre
     await check_books(database)
 
 
-async def test_while_a_row_is_behind_all_of_its_jobs_get_what_is_due_first(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not the first page four occurrences, while the last one waits for what is due by then."""
-    monkeypatch.setattr("cluster.leader.materialise.JOBS", 2)
-    monkeypatch.setattr("cluster.leader.materialise.OCCURRENCES", 8)
-    clock = Crank()
-    await put_jobs(database, *(job_document(f"j{i}") for i in range(6)))
-    leader = await lead(database, clock)
-    await settle_all(leader, clock)
-    await crank(leader, clock, 4)
-    clock.now += 14_000
-    leader = await lead(database, clock, "b")
-    last = [(await due_of(database, f"j{i}"))[-1] for i in range(6)]
-    for _ in range(3):
-        await leader.materialiser.step(clock.now, 1)
-    reached = [(await due_of(database, f"j{i}"))[-1] for i in range(6)]
-    assert min(reached) > max(last)
-    assert max(reached) <= min(reached) + 1
-    await crank(leader, clock, 8)
-    await check_books(database)
-
-
 @pytest.mark.parametrize(
     ("module", "name", "nth"),
     [
