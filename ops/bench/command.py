@@ -16,8 +16,8 @@ from pymongo import MongoClient
 
 from ops.bench import actions, api, find, messages, page, schedules, surroundings, verify
 from ops.bench.bodies import large_bodies
+from ops.bench.rates import highest, steady
 from ops.bench.results import Row, cpu_per_execution, print_results
-from ops.bench.search import MOST_RUNS, highest_rate
 from ops.bench.testbed import (
     Testbed,
     caught_up,
@@ -30,29 +30,6 @@ from ops.bench.testbed import (
     wait_for,
 )
 from ops.support.output import print_json
-
-HELD_P99_MS = 1000
-OVERLOADED_SECONDS = 15
-"""A rate does not hold if its last executions end later."""
-
-
-def steady(testbed: Testbed, rate: int, seconds: int, name: str = "", patience: float = 60) -> Row:
-    """`rate` jobs due every second. `patience`: so many seconds after the last one was due all have to be recorded."""
-    with running_cluster(testbed) as cluster:
-        cluster.load(cluster.job(n, "* * * * * *") for n in range(rate))
-        wait_for(cluster.settled, 60, "the jobs were not settled")
-        # The effects of importing and settling have ended when the look-ahead is full again.
-        wait_for(lambda: caught_up(cluster), 60, "the nodes did not reach the rate")
-        sent = cluster.target.requests()
-        recorded = cluster.db["history"].estimated_document_count()
-        row = measure(cluster, name or f"{rate}/s, due on one instant of each second", rate, seconds, patience=patience)
-        if sent is None:
-            return row
-        extra = {
-            "target_requests": (cluster.target.requests() or 0) - sent,
-            "recorded": cluster.db["history"].estimated_document_count() - recorded,
-        }
-        return replace(row, extra=row.extra | extra)
 
 
 def isolation(testbed: Testbed, healthy: int, hanging: int, seconds: int) -> Row:
@@ -134,21 +111,6 @@ def reads(testbed: Testbed) -> list[Row]:
             )
             rows.append(row)
     return rows
-
-
-def highest(testbed: Testbed, start: int, seconds: int, step: int) -> Row:
-    """The highest rate with nothing missing and a p99 below one second, to one step. Each rate is told as it is tried."""
-
-    def run(rate: int) -> Row | None:
-        try:
-            row = steady(testbed, rate, seconds, patience=OVERLOADED_SECONDS)
-            held, why = not row.missing and (row.p99 or HELD_P99_MS) < HELD_P99_MS, f"p99 {row.p99} ms"
-        except click.ClickException as exc:
-            row, held, why = Row(""), False, exc.message
-        print(f"    {rate}/s {'holds' if held else 'does not hold'}: {why}", file=sys.stderr, flush=True)
-        return replace(row, case=f"highest rate that holds (steps of {step}): {rate}/s") if held else None
-
-    return highest_rate(run, start, step) or Row("highest rate that holds", note=f"none of {MOST_RUNS} rates held")
 
 
 def retention(testbed: Testbed, rate: int) -> list[Row]:
@@ -287,7 +249,7 @@ def run_case(case: str, testbed: Testbed, options: Options) -> list[Row]:
         "targets": lambda: surroundings.targets(testbed, short),
         "schedules": lambda: schedules.every_minute(testbed, jobs or 100_000),
         "one-offs": lambda: schedules.once(testbed, jobs or 100_000),
-        "stored": lambda: schedules.stored(testbed, jobs or 1_000_000),
+        "stored": lambda: schedules.stored(testbed, jobs or 1_000_000, all_of_them=jobs is not None),
         "reads": lambda: reads(testbed),
         "retention": lambda: retention(testbed, rate),
         "verify": lambda: verify.rows(testbed),

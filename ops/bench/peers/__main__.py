@@ -14,9 +14,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ops.bench.command import herd, highest
+from ops.bench.command import herd
 from ops.bench.peers import install, rivals
 from ops.bench.peers.rivals import Result
+from ops.bench.rates import highest
 from ops.bench.testbed import machine_facts, open_testbed
 from ops.support.output import print_table
 
@@ -30,8 +31,11 @@ AT_ONCE = 20_000
 
 
 def horae(testbed: Testbed, start: int, seconds: int, step: int) -> Result:
-    """The highest rate of recurring jobs that holds, each request recorded by a majority with its attempts."""
-    row = highest(testbed, start, seconds, step)
+    """The highest rate of recurring jobs that holds, each request recorded by a majority with its attempts.
+
+    As with the others the time to add the jobs is left out.
+    """
+    row = highest(testbed, start, seconds, step, added_before=True)
     note = f"jobs due on the same instant of each second, {seconds} s, steps of {step}"
     return Result("Horae, MongoDB", row.rate or None, note if row.rate else row.note, row.p99)
 
