@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from ops.support.embedded_mongodb import EmbeddedMongod
@@ -41,6 +42,7 @@ def test_requests_to_a_frozen_database_get_503() -> None:
                 client.put(f"{url}/jobs/a", json=job(name="before")).raise_for_status()
                 os.kill(state.pid, signal.SIGSTOP)
                 try:
+                    wait_until(lambda: psutil.Process(state.pid).status() == psutil.STATUS_STOPPED, 5, "mongod to stop")
                     for method, path, body, headers in (
                         ("PUT", "/jobs/a", job(name="after"), {}),
                         ("POST", "/jobs", job(), keyed),
