@@ -70,13 +70,13 @@ class LastResults:
         if earlier is not None and earlier.due_ms > result.due_ms:
             return
         busy = before is not None and result.due_ms - before < BUSY_MS * self._sharing
-        if before is not None and busy and result.due_ms >= before:
-            self._waiting.pop(job_id, None)  # it runs again before its first result was saved
         last[job_id] = result.due_ms if before is None else max(before, result.due_ms)
         if len(last) > JOBS_REMEMBERED:
             del last[next(iter(last))]
+        if busy:
+            self._waiting.pop(job_id, None)  # it runs again before its first result was saved
         # An entry that exists keeps its place, so that no job waits for ever.
-        queue = self._busy if job_id in self._busy or (busy and job_id not in self._waiting) else self._waiting
+        queue = self._busy if busy or job_id in self._busy else self._waiting
         queue[job_id] = result
         self._note_change(result)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -32,11 +32,11 @@ def steady(
     first have to catch up with what came due meanwhile.
     """
     with running_cluster(testbed) as cluster:
-        begin = database_now(cluster).replace(microsecond=0) + ADDED_BEFORE
-        begins: dict[str, Any] = {"startAt": begin.strftime("%Y-%m-%dT%H:%M:%SZ")} if added_before else {}
+        begin = database_now(cluster).replace(microsecond=0) + (ADDED_BEFORE if added_before else timedelta())
+        begins = {"startAt": begin.strftime("%Y-%m-%dT%H:%M:%SZ")} if added_before else {}
         cluster.load(cluster.job(n, "* * * * * *") | begins for n in range(rate))
         wait_for(cluster.settled, 60, "the jobs were not settled")
-        wait_for(lambda: not begins or database_now(cluster) >= begin, 60, "the clock of the database does not advance")
+        wait_for(lambda: database_now(cluster) >= begin, 60, "the clock of the database does not advance")
         # The effects of importing and settling have ended when the look-ahead is full again.
         wait_for(lambda: caught_up(cluster), 60, "the nodes did not reach the rate")
         sent = cluster.target.requests()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SETTLE_SECONDS = 90
 SETTLED_PER_SECOND = 2000
+"""At least; as many jobs as were asked for have the time that this takes, or `SETTLE_SECONDS`."""
 SAMPLE = 20
 """The first is due when all are settled. How long that takes, a part of them tells, one in so many, that is imported before."""
 LEAD, LEAST_LEAD = 1.3, 10

@@ -72,6 +72,7 @@ def world(mongodb_uri: str, db_name: str, tmp_path: Path) -> Iterator[dict[str, 
                 20,
                 "the failure",
             )
+            (tmp_path / "old.crontab").write_text("0 3 * * * /usr/bin/backup\n")
             (tmp_path / "weekends.json").write_text('{"weekdays": ["SAT", "SUN"]}')
             (node,) = (n["nodeId"] for n in plain_http.get(f"{url}/cluster").json()["nodes"])
             yield {
@@ -83,6 +84,7 @@ def world(mongodb_uri: str, db_name: str, tmp_path: Path) -> Iterator[dict[str, 
                 "EXECUTION": execution,
                 "NODE": node,
                 "DIR": str(tmp_path),
+                "EDITOR": "true",  # leaves the text as it is
                 "HORAE_SECRET_KEY": live.SECRET_KEY,
             }
     finally:
