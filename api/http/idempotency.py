@@ -28,6 +28,19 @@ _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?\Z")
 IDEMPOTENCY_HEADER = "Idempotency-Key"
 
 
+def idempotency_key(req: Request) -> str | None:
+    """The key of this request, or None. Raises `InvalidInput` for one that no request may have.
+
+    A dry run asks for it too: it does no work, so no response is stored for it, but a key that is wrong is wrong there as well.
+    """
+    key: str | None = req.get_header(IDEMPOTENCY_HEADER)
+    if key is not None and not _KEY.match(key):
+        raise InvalidInput(
+            [Fault(IDEMPOTENCY_HEADER, "must have 1 to 255 printable ASCII characters, without a blank at either end")]
+        )
+    return key
+
+
 async def run_once(
     services: Services,
     req: Request,
@@ -39,13 +52,9 @@ async def run_once(
 
     `name` identifies what the first request creates. `work` receives it, or the name of the request it takes over.
     """
-    client_key = req.get_header(IDEMPOTENCY_HEADER)
+    client_key = idempotency_key(req)
     if client_key is None:
         return await work(None), False
-    if not _KEY.match(client_key):
-        raise InvalidInput(
-            [Fault(IDEMPOTENCY_HEADER, "must have 1 to 255 printable ASCII characters, without a blank at either end")]
-        )
     api_key = getattr(req.context, "key_name", "")
     key = _digest(api_key, req.method, req.path, client_key)
     content = await off_loop(body_size(req), canonical, payload)

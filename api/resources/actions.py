@@ -9,7 +9,7 @@ import orjson
 from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema
 
 from api.http import cursors
-from api.http.idempotency import run_once, send_stored
+from api.http.idempotency import idempotency_key, run_once, send_stored
 from api.http.off_loop import off_loop
 from api.http.requests import QueryParameters, body_size, read_object_with_source
 from api.http.responses import send_json
@@ -133,6 +133,7 @@ class JobActions(Resource):
         if spec.patch is not None and query is not None:
             await self._check_patch(patch, await actions.sample(self.db, query), body_size(req))
         if spec.dry_run:
+            idempotency_key(req)
             found = actions.Preview(0, ()) if query is None else await actions.preview(self.db, query)
             shown = [{"jobId": j.id, "name": j.definition.name, "state": j.state.value} for j in found.sample]
             send_json(resp, {"dryRun": True, "matched": found.matched, "sample": shown})

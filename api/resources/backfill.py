@@ -9,7 +9,7 @@ import orjson
 from pydantic import Field, ValidationError
 
 from api.http import cursors
-from api.http.idempotency import run_once, send_stored
+from api.http.idempotency import idempotency_key, run_once, send_stored
 from api.http.requests import QueryParameters, read_object
 from api.http.responses import send_json
 from api.resources.job_list import CURSOR_LENGTH, DEFAULT_PAGE, MAX_PAGE
@@ -92,6 +92,7 @@ class Backfills(Resource):
             now_ms=now_ms,
         )
         if spec.dry_run:
+            idempotency_key(req)
             planned = await backfill.plan(self.db, request, self.retention_days)
             answer = {
                 "dryRun": True,

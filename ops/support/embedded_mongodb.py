@@ -142,12 +142,15 @@ class EmbeddedMongod:
             problem = f"the data directory {self._dir.parent} cannot be used ({exc.strerror or exc})"
             advice = "set HORAE_DATA_DIR to a directory that belongs to this user"
             raise ConfigurationError([f"{problem}: {advice}"]) from exc
-        with self._exclusive():
-            state = self.running_server() or self._start()
-            self._lock = (self._dir / "users.lock").open("a")
-            fcntl.flock(self._lock, fcntl.LOCK_SH)
-        _make_primary(state.address)
-        return state
+        while True:
+            with self._exclusive():
+                state = self.running_server() or self._start()
+                if self._lock is None:
+                    self._lock = (self._dir / "users.lock").open("a")
+                    fcntl.flock(self._lock, fcntl.LOCK_SH)
+            if self._becomes_primary(state):
+                return state
+            # The server was joined while it died: a killed process is there for a moment, the longer the more it has to free.
 
     def release(self) -> None:
         """Stop using the server; stops it if no other process uses it."""
@@ -184,7 +187,22 @@ class EmbeddedMongod:
                 except ConfigurationError as exc:
                     log.warning("embedded_mongod_restart_failed", error=str(exc))
                     continue
-            _make_primary(state.address)
+            try:
+                self._becomes_primary(state)
+            except ConfigurationError as exc:
+                log.warning("embedded_mongod_restart_failed", error=str(exc))
+
+    def _becomes_primary(self, server: RunningMongod) -> bool:
+        """Wait until the server accepts writes. False if it ends before. Raises `ConfigurationError` if it takes too long."""
+        deadline = time.monotonic() + START_SECONDS
+        while self.running_server() == server:
+            if _is_primary(server.address):
+                return True
+            if time.monotonic() > deadline:
+                problem = f"the embedded MongoDB did not become primary within {START_SECONDS:.0f} s"
+                raise ConfigurationError([f"{problem}: see mongod.log in the data directory"])
+            time.sleep(0.05)
+        return False
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
@@ -247,34 +265,27 @@ class EmbeddedMongod:
         return free_port()
 
 
-def _make_primary(address: ServerAddress) -> None:
-    """Initiate the replica set, or update its address after a change, and wait until it accepts writes.
+def _is_primary(address: ServerAddress) -> bool:
+    """Whether the server accepts writes. If not, initiate its replica set, or update its address there after a change.
 
     A server with a password has no user at first: until it has one, it accepts connections of this machine without.
+    Raises `ConfigurationError` for what waiting does not mend.
     """
-    deadline = time.monotonic() + START_SECONDS
-    fresh = address.password is not None and not has_user(address)
-    with address.connect(anonymous=fresh) as client:
-        while time.monotonic() < deadline:
-            try:
-                hello = client.admin.command("hello")
-                if hello.get("isWritablePrimary"):
-                    if fresh:
-                        client.admin.command("createUser", "horae", pwd=address.password, roles=["root"])
-                    return
-                _configure(client, address.host)
-            except OperationFailure as exc:
-                # 23: already initiated; 94: not yet initialised; 103, 109: a new configuration is being applied
-                if exc.code not in (23, 94, 103, 109):
-                    raise ConfigurationError([f"cannot configure the embedded MongoDB: {exc}"]) from exc
-            except PyMongoError:
-                pass
-            time.sleep(0.05)
-    raise ConfigurationError(
-        [
-            f"the embedded MongoDB did not become primary within {START_SECONDS:.0f} s: see mongod.log in the data directory"
-        ]
-    )
+    try:
+        fresh = address.password is not None and not has_user(address)
+        with address.connect(anonymous=fresh) as client:
+            if client.admin.command("hello").get("isWritablePrimary"):
+                if fresh:
+                    client.admin.command("createUser", "horae", pwd=address.password, roles=["root"])
+                return True
+            _configure(client, address.host)
+    except OperationFailure as exc:
+        # 23: already initiated; 94: not yet initialised; 103, 109: a new configuration is being applied
+        if exc.code not in (23, 94, 103, 109):
+            raise ConfigurationError([f"cannot configure the embedded MongoDB: {exc}"]) from exc
+    except PyMongoError:
+        pass
+    return False
 
 
 def _configure(client: MongoClient[dict[str, Any]], host: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from api.openapi.document import openapi_document
 from cluster.core.errors import OutcomeUnknown
 from cluster.store import batches, executions, jobs
 from tests.support.api_client import job, paths
@@ -37,6 +38,35 @@ async def test_the_same_request_gets_the_same_response(api: Api) -> None:
     assert (await api.call("POST", "/jobs", job(name="a"), Idempotency_Key="other")).json != first.json
     assert await count(api, "jobs") == 2
     assert paths(await api.call("POST", "/jobs", job(), Idempotency_Key="x" * 256)) == ["Idempotency-Key"]
+
+
+async def test_every_operation_with_a_key_refuses_a_wrong_one(api: Api) -> None:
+    """Also a dry run, which needs none."""
+    await api.call("PUT", "/jobs/a", job(jobId="a"))
+    past = {"from": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z", "again": True}
+    action = {"action": "pause", "filter": {"all": True}}
+    asked: dict[str, list[Any]] = {
+        "/jobs": [job()],
+        "/jobs/{jobId}/trigger": [None],
+        "/jobs/{jobId}/backfill": [past, past | {"dryRun": True}],
+        "/jobs/{jobId}/revisions/{revision}/revert": [None],
+        "/jobs/actions": [action, action | {"dryRun": True}],
+        "/messages": [{"api": "https://api.example.com/x"}],
+    }
+    taken = [
+        path
+        for path, methods in openapi_document()["paths"].items()
+        for operation in methods.values()
+        if any(p["name"] == "Idempotency-Key" for p in operation.get("parameters", []))
+    ]
+    assert sorted(taken) == sorted(asked)
+    for path, bodies in asked.items():
+        target = path.replace("{jobId}", "a").replace("{revision}", "1")
+        for body in bodies:
+            for key in ("", "\xe9", "x\x7f", "x" * 256):
+                answer = await api.call("POST", target, body, Idempotency_Key=key)
+                assert (answer.status_code, paths(answer)) == (422, ["Idempotency-Key"]), (path, body, key)
+    assert [await count(api, c) for c in ("jobs", "executions", "actions", "backfills")] == [1, 0, 0, 0]
 
 
 @pytest.mark.parametrize(

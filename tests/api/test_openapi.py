@@ -74,6 +74,8 @@ def run_schemathesis(node_url: str, tmp_path: Path) -> None:
         "--exclude-path=/events",
         "--exclude-path=/targets/test",
         "--exclude-path=/verifications",  # one at a time: 409, and a process each
+        # It finds the one node's id by the links, and a drained node says 503 from then on, as it should: test_events.py.
+        "--exclude-path=/nodes/{nodeId}/drain",
         # A key that is valid by its form is still unknown, and ten of them are too many: tests/api/test_sessions.py.
         "--exclude-path=/session",
         "--exclude-checks=ignored_auth,use_after_free",
@@ -82,7 +84,9 @@ def run_schemathesis(node_url: str, tmp_path: Path) -> None:
         "--generation-database=none",
         "--seed=20261123",
     ]
-    environment = {**os.environ, "NO_COLOR": "1", "COLUMNS": "160", "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": "."}
+    # The same seed makes the same requests only where the sets of strings have the same order. PYTHONHASHSEED=7 makes others.
+    environment = {"PYTHONHASHSEED": "1", **os.environ, "NO_COLOR": "1", "COLUMNS": "160", "PYTHONPATH": "."}
+    environment["SCHEMATHESIS_HOOKS"] = "hooks"
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=SECONDS + 80, check=False
     )

@@ -16,7 +16,7 @@ from pymongo.errors import OperationFailure
 
 from cluster.core.errors import ConfigurationError
 from ops.server.serve import check_database, check_port
-from ops.support.embedded_mongodb import EmbeddedMongod, database_uri, free_port, mongod_binary
+from ops.support.embedded_mongodb import EmbeddedMongod, RunningMongod, database_uri, free_port, mongod_binary
 from ops.support.server_address import ServerAddress, answers, fits_a_socket
 from tests.support.mongo import needs_mongod
 from tests.support.waiting import wait_until
@@ -177,6 +177,53 @@ def test_a_dead_server_is_restarted(directory: Path) -> None:
         return now is not None and now.pid != state.pid
 
     wait_until(back, 20, "a new mongod")
+    check_database(state.uri)
+    e.release()
+    assert e.running_server() is None
+
+
+@pytest.mark.takes(8)
+@pytest.mark.parametrize("path", [".", "d" * 90])
+def test_a_server_that_dies_while_it_is_joined_is_started_again(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """A killed process is there for a moment. Its port answers nobody, or resets what connects, with a password and without."""
+    monkeypatch.setattr("ops.support.embedded_mongodb.START_SECONDS", 20)
+    first, second = EmbeddedMongod(directory / path), EmbeddedMongod(directory / path)
+    state = first.acquire()
+    os.kill(state.pid, signal.SIGKILL)
+    wait_until(lambda: first.running_server() is None, 10, "mongod to be gone")
+    seen = iter([state, state])
+    really = EmbeddedMongod.running_server
+    monkeypatch.setattr(EmbeddedMongod, "running_server", lambda self: next(seen, None) or really(self))
+    now = second.acquire()
+    assert now.pid != state.pid
+    check_database(now.uri)
+    first.release()
+    second.release()
+    assert second.running_server() is None
+
+
+@pytest.mark.takes(6)
+def test_a_server_that_is_killed_as_it_returns_is_restarted_again(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watch goes on, whatever became of the server that it started."""
+    e = EmbeddedMongod(directory)
+    state = e.acquire()
+    start, started = EmbeddedMongod._start, []
+
+    def killed_twice(self: EmbeddedMongod) -> RunningMongod:
+        now = start(self)
+        started.append(now)
+        if len(started) <= 2:
+            os.kill(now.pid, signal.SIGKILL)
+        return now
+
+    monkeypatch.setattr(EmbeddedMongod, "_start", killed_twice)
+    e.watch()
+    os.kill(state.pid, signal.SIGKILL)
+    wait_until(lambda: len(started) == 3, 20, "a third mongod")
     check_database(state.uri)
     e.release()
     assert e.running_server() is None
