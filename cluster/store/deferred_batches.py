@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bson.datetime_ms import DatetimeMS
 
+from cluster.core.execution.planning import MAX_BATCH
 from cluster.core.timings import LONGEST_PREFETCH_MS
 from cluster.store.batches import OVERDUE_MS
 from cluster.store.claimable_batches import WANTED_AT, unclaimed_for
@@ -124,7 +125,8 @@ async def spread_late(
     query: Document = {"late": True, "owner": None, field: {"$in": list(names)}, **_READABLE, **now}
     most = MAX_SPREAD_MS // pace.interval_ms
     counted = {
-        "waiting": {"$sum": 1},
+        # Those of a crowd are larger, and each part of one counts: the pace is that of usual batches.
+        "waiting": {"$sum": {"$max": [1, {"$ceil": {"$divide": [{"$size": "$ids"}, MAX_BATCH]}}]}},
         "listed": {"$sum": {"$size": "$ids"}},
         "first": {"$min": "$send_at"},
         "last": {"$max": "$send_at"},
@@ -134,7 +136,7 @@ async def spread_late(
         found = await (await db.work["batches"].aggregate(pipeline)).to_list()
         if not found or found[0]["waiting"] < MIN_SPREAD_BATCHES:
             return 0
-        total = min(most, found[0]["waiting"]) * pace.interval_ms
+        total = min(most, int(found[0]["waiting"])) * pace.interval_ms
         if pace.per_second:
             total = min(total, found[0]["listed"] * 1000 // pace.per_second)
         first, length = int(found[0]["first"]), int(found[0]["last"]) - int(found[0]["first"])

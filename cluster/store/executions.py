@@ -200,11 +200,12 @@ async def fence_endings(db: Database, endings: Sequence[Execution], nonce: str) 
     return {d["_id"] for d in fenced}
 
 
-async def move(db: Database, moves: Sequence[Rescheduled], batch: str) -> set[str]:
-    """First half of a move: the executions name `batch` from now on. Returns the ids of those that were still owned.
+async def move(db: Database, moves: Sequence[Rescheduled], to: Mapping[str, str]) -> set[str]:
+    """First half of a move: `to` maps the id of each execution to the batch that it names from now on. Returns the ids of those
+    that were still owned.
 
-    The caller inserts that batch next. If its node dies before, the earlier batch still lists the executions, and the node
-    that reclaims it inserts the missing one.
+    The caller inserts these batches next. If its node dies before, the earlier batch still lists the executions, and the node
+    that reclaims it inserts the missing ones.
     """
     if not moves:
         return set()
@@ -212,7 +213,7 @@ async def move(db: Database, moves: Sequence[Rescheduled], batch: str) -> set[st
     for m in moves:
         change: dict[str, dict[str, object]] = {
             "$set": {
-                "batch": batch,
+                "batch": to[m.execution.id],
                 "owner": None,
                 "send_at": DatetimeMS(m.send_ms),
                 "state": (State.RETRYING if m.attempts else State.PENDING).value,
@@ -228,8 +229,8 @@ async def move(db: Database, moves: Sequence[Rescheduled], batch: str) -> set[st
         result = await db.work["executions"].bulk_write(operations, ordered=False)
         if result.matched_count == len(ids):
             return set(ids)
-        moved = await db.work["executions"].find({"_id": {"$in": ids}, "batch": batch}, {"_id": 1}).to_list()
-    return {d["_id"] for d in moved}
+        found = await db.work["executions"].find({"_id": {"$in": ids}}, {"batch": 1}).to_list()
+    return {d["_id"] for d in found if d.get("batch") == to[d["_id"]]}
 
 
 async def adopt(

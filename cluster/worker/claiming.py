@@ -11,7 +11,7 @@ import structlog
 
 from cluster.core.errors import StoreUnavailable
 from cluster.core.execution.model import Ending, Rescheduled
-from cluster.core.execution.planning import MAX_BATCH
+from cluster.core.execution.planning import MAX_BATCH, MAX_CROWD_BATCH
 from cluster.core.lifecycle import State
 from cluster.core.timings import PREFETCH_MS
 from cluster.store import batches
@@ -214,7 +214,7 @@ class Claiming:
         """Than is usual, because little of what this node holds is due."""
         room, held = self._room, self._context.held
         return (
-            self._context.unsent.count < room.ahead + room.due
+            self._context.unsent.count + self._under_way * MAX_CROWD_BATCH < room.ahead + room.due
             and held.count_due(self._clock.now_ms()) < room.due
             and sum(h.body_bytes for h in held.values() if h.waiting) < MAX_BODY_BYTES
         )
@@ -224,7 +224,8 @@ class Claiming:
         self._turn += 1
         late_first = self._turn % LATE_EVERY == 0
         for late in (late_first, not late_first):
-            # Late work takes idle room only, never the room that current work needs; other claims may bring as much. One claim
+            # Late work takes idle room only, never the room that current work needs; other claims may bring as much (a crowd's
+            # brings more, most of which is not due soon). One claim
             # in `LATE_EVERY` has more: a node that is behind with a quick host claims ahead, up to a quarter of the room.
             coming = (self._under_way - 1) * MAX_BATCH
             idle_room = self._room.due // (2 if late_first else 4)

@@ -57,7 +57,7 @@ class EarlyRequests:
             except Exception as exc:  # nothing depends on it: they are read again in any case
                 log.warning("jobs_unavailable", batch=held.batch.id, error=str(exc))
                 return
-        made: dict[str, _Made] = {}
+        made = self._made[held] = dict[str, _Made]()
         for n, execution in enumerate(list(held.waiting.values()), 1):
             job = None if execution.message is not None else jobs.last_known(execution.job_id)
             if job is not None and not job.target.unread_bytes and job.signing_secret is None:
@@ -66,7 +66,6 @@ class EarlyRequests:
                     made[execution.id] = _Made(job, self._make(held, execution, job))
             if n % MADE_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        self._made[held] = made
 
     def take(self, held: HeldBatch, execution_id: str, job: Job) -> Any:
         """The request of an execution that was made early for this very job; None if there is none."""

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 MAX_REREAD = 256
+SORTED_OUT_AT_ONCE = 128  # some 3 ms
 READ_RETRY_SECONDS = 0.25
 SLOW_READ_SECONDS = 0.3
 """If it took longer to read a large body, it is asked afterwards whether the job is still as it was."""
@@ -58,9 +59,7 @@ LEAD_SECONDS = 0.05
 LEAD_PER_EXECUTION = 0.0001
 """A lead that is too long costs more than one that is too short: what is not sent within a second of its reading is read again."""
 READY_AT_ONCE = 2048
-"""So many of one send time are prepared before it, as many as a node sends in less than a second. Others are prepared as they
-leave, by when there is little left to do (see `early_requests`).
-"""
+"""Of one send time that are prepared before it: a node sends them in less than a second. Others are prepared as they leave."""
 GATHER_SECONDS = 0.1
 """How often the lead is computed anew: while more is claimed for the same instant, it grows."""
 
@@ -168,8 +167,9 @@ class Preparer:
             if read is None:
                 continue
             for held, members in wanted.items():
-                self._sort_out(held, members, read, {})
-                await asyncio.sleep(0)  # what is due by now leaves between two batches
+                for n in range(0, len(members), SORTED_OUT_AT_ONCE):
+                    self._sort_out(held, members[n : n + SORTED_OUT_AT_ONCE], read, {})
+                    await asyncio.sleep(0)  # what is due by now leaves in between
             return
 
     async def _reread(self) -> None:

@@ -181,38 +181,31 @@ class Recorder:
             limit_key = m.execution.limit_key if options.by_limit else sharing_key(m.execution.limit_key)
             key: tuple[object, ...] = (len(m.attempts), at, limit_key)
             groups[(*key, m.execution.id) if options.one_per_batch else key].append(m)
+        shares = [share for group in groups.values() for share in split_by_host(group, _host, MAX_BATCH)]
         lost = 0
-        for group in groups.values():
-            for share in split_by_host(group, _host, MAX_BATCH):
-                lost += await self._move(share, options)
+        # Small ones together: a batch that is split into 384 must be split well before its lease ends.
+        for together in in_portions(shares, len, MAX_BATCH) if shares else ():
+            lost += await self._move(together, options)
         return lost
 
-    async def _move(self, group: Sequence[Rescheduled], options: MoveOptions) -> int:
-        name = uuid.uuid4().hex
+    async def _move(self, groups: Sequence[Sequence[Rescheduled]], options: MoveOptions) -> int:
+        """Each group to a batch of its own, all of them in two writes."""
+        moving = [m for group in groups for m in group]
+        names = [uuid.uuid4().hex for _ in groups]
+        to = {m.execution.id: name for name, group in zip(names, groups, strict=True) for m in group}
         moved = await retry_while_unavailable(
-            lambda: executions.move(self._db, group, name), seconds=self._seconds, during="move_executions"
+            lambda: executions.move(self._db, moving, to), seconds=self._seconds, during="move_executions"
         )
-        if moved:
-            members = [
-                replace(m.execution, batch=name, send_ms=m.send_ms, attempts=m.attempts)
-                for m in sorted(group, key=lambda m: m.execution.id)
-                if m.execution.id in moved
-            ]
-            batch = make_batch(
-                members,
-                BatchOptions(
-                    deferred_until_ms=options.claimable_ms,
-                    not_before_ms=options.released_ms,
-                    late=options.late,
-                    by_limit=options.by_limit,
-                    token=max(m.execution.token for m in group),
-                    claims=options.claims,
-                ),
-            )
+        made = [
+            _batch(name, group, moved, options)
+            for name, group in zip(names, groups, strict=True)
+            if any(m.execution.id in moved for m in group)
+        ]
+        if made:
             await retry_while_unavailable(
-                lambda: batches.insert(self._db, [batch]), seconds=self._seconds, during="insert_batch"
+                lambda: batches.insert(self._db, made), seconds=self._seconds, during="insert_batch"
             )
-        lost = [m for m in group if m.execution.id not in moved]
+        lost = [m for m in moving if m.execution.id not in moved]
         await self._keep_attempts([replace(m.execution, attempts=m.attempts[-1:]) for m in lost if m.attempts])
         return len(lost)
 
@@ -230,3 +223,23 @@ class Recorder:
         for batch in done:
             if batch.id in left and await batches.release(self._db, batch, None):
                 log.info("batch_grew", batch=batch.id)
+
+
+def _batch(name: str, group: Sequence[Rescheduled], moved: set[str], options: MoveOptions) -> Batch:
+    """The new batch of those of a group that were moved."""
+    members = [
+        replace(m.execution, batch=name, send_ms=m.send_ms, attempts=m.attempts)
+        for m in sorted(group, key=lambda m: m.execution.id)
+        if m.execution.id in moved
+    ]
+    return make_batch(
+        members,
+        BatchOptions(
+            deferred_until_ms=options.claimable_ms,
+            not_before_ms=options.released_ms,
+            late=options.late,
+            by_limit=options.by_limit,
+            token=max(m.execution.token for m in group),
+            claims=options.claims,
+        ),
+    )

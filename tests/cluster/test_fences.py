@@ -54,7 +54,7 @@ async def test_a_stale_owner_moves_ends_and_removes_nothing(database: Database, 
     (e,) = stale.executions
     await database.api["executions"].update_one({"_id": e.id}, {"$set": since})
     before = await rows(database, "executions")
-    assert await executions.move(database, [Rescheduled(e, e.attempts, T0)], "new") == set()
+    assert await executions.move(database, [Rescheduled(e, e.attempts, T0)], {e.id: "new"}) == set()
     assert await executions.fence_endings(database, [e], "nonce") == set()
     assert await executions.delete_final(database, {(e.batch, e.token): [e.id]}) == 0
     assert await rows(database, "executions") == before

@@ -83,7 +83,7 @@ async def test_a_failed_attempt_that_is_tried_again_is_an_event(database: Databa
         await executions.stamp(database, [x.id], "b", "node-1", 1)
         owed = (await executions.owed(database, [x.id]))[x.id]
         failed = attempt(1, DUE + 5, None, "timeout")
-        await executions.move(database, [Rescheduled(owed, (failed,), DUE + 3000)], "b2")
+        await executions.move(database, [Rescheduled(owed, (failed,), DUE + 3000)], {owed.id: "b2"})
         await end(database, "z")
         await seen.gets(2)
         assert seen.states() == [(x.id, "retrying"), (f"z:{DUE}", "succeeded")]

@@ -35,7 +35,9 @@ async def test_both_halves_of_an_unfinished_move_are_found(database: Database) -
     held = [await dying.claiming.claimer.step(ClaimFilter()), await dying.claiming.claimer.step(ClaimFilter())]
     stamped = [e for c in held if c is not None for e in c.executions]
     assert {e.id for e in stamped} == {a.id, b.id}
-    await executions.move(database, [Rescheduled(e, e.attempts, DUE) for e in stamped], "new")
+    await executions.move(
+        database, [Rescheduled(e, e.attempts, DUE) for e in stamped], dict.fromkeys((e.id for e in stamped), "new")
+    )
     await database.api["batches"].update_many({}, {"$set": {"claimable_at": DatetimeMS(DUE)}})
     sent: list[str] = []
     heir = worker(database, noting(sent), "heir")
@@ -60,7 +62,9 @@ async def test_a_token_never_goes_down_when_two_batches_move_into_one(database: 
     held = [await dying.claiming.claimer.step(ClaimFilter()), await dying.claiming.claimer.step(ClaimFilter())]
     stamped = [e for c in held if c is not None for e in c.executions]
     assert {e.token for e in stamped} == {1, 6}
-    await executions.move(database, [Rescheduled(e, e.attempts, DUE) for e in stamped], "new")
+    await executions.move(
+        database, [Rescheduled(e, e.attempts, DUE) for e in stamped], dict.fromkeys((e.id for e in stamped), "new")
+    )
     first, second = (next(e for e in stamped if e.token == token) for token in (1, 6))
     await repair_batches(database, [replace(first, batch="new")])
     await repair_batches(database, [replace(second, batch="new")])

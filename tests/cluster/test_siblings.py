@@ -9,7 +9,7 @@ import pytest
 
 from cluster.clock import Clock
 from cluster.core.execution.model import JobSchedule
-from cluster.core.execution.planning import MAX_BATCH, plan_batches
+from cluster.core.execution.planning import MAX_BATCH, MAX_CROWD_BATCH, plan_batches
 from cluster.core.ids import lane_of
 from cluster.core.timings import Timings
 from cluster.leader.elector import Elector
@@ -139,13 +139,14 @@ async def test_the_claim_of_an_ended_node_counts_as_one_that_may_have_killed_it(
     assert batch["claims"] == 1
 
 
-async def test_a_batch_of_full_size_is_released_whole(database: Database) -> None:
-    claimed = await claims(database, "dead", *(f"j{i}" for i in range(MAX_BATCH)))
-    assert len(claimed.executions) == MAX_BATCH
+@pytest.mark.parametrize("size", [1, 2, MAX_BATCH, MAX_CROWD_BATCH])
+async def test_a_batch_is_released_whole(database: Database, size: int) -> None:
+    claimed = await claims(database, "dead", *(f"j{i}" for i in range(size)))
+    assert len(claimed.executions) == size
     await siblings(database, ["dead"]).turn()
     (batch,) = await rows(database, "batches")
     assert batch["owner"] is None
-    assert len(batch["ids"]) == MAX_BATCH
+    assert len(batch["ids"]) == size
 
 
 async def test_the_term_of_an_ended_sibling_is_taken_over_at_once(database: Database) -> None:

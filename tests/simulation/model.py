@@ -23,7 +23,7 @@ from cluster.store.history import Recorded
 from cluster.store.mongo.upcoming import Upcoming
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Sequence
+    from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 
     from cluster.core.execution.follow_up import ChainedJob
     from cluster.core.execution.model import Attempt, Batch, Ending, Execution, JobSchedule
@@ -260,12 +260,13 @@ async def fence_endings(db: Store, endings: Sequence[Execution], nonce: str) -> 
     return found
 
 
-async def move(db: Store, moves: Sequence[Any], batch: str) -> set[str]:
+async def move(db: Store, moves: Sequence[Any], to: Mapping[str, str]) -> set[str]:
     def effect(m: Any) -> bool:
         state = State.RETRYING if m.attempts else State.PENDING
         now = db.executions.get(m.execution.id)
         made = () if now is None else (*now.attempts, *m.attempts[len(m.execution.attempts) :])
-        return _change(db, m.execution, batch=batch, owner=None, send_ms=m.send_ms, state=state, attempts=made)
+        name = to[m.execution.id]
+        return _change(db, m.execution, batch=name, owner=None, send_ms=m.send_ms, state=state, attempts=made)
 
     if not moves:
         return set()
@@ -273,7 +274,7 @@ async def move(db: Store, moves: Sequence[Any], batch: str) -> set[str]:
     ids = [m.execution.id for m in moves]
     if all(matched):
         return set(ids)
-    found: set[str] = await db.read(lambda: {i for i in ids if i in db.executions and db.executions[i].batch == batch})
+    found: set[str] = await db.read(lambda: {i for i in ids if i in db.executions and db.executions[i].batch == to[i]})
     return found
 
 

@@ -143,7 +143,7 @@ class Caller:
     def _executions(self) -> tuple[str, tuple[Any, ...]]:
         r, e = self.random, self._execution()
         few = list({x.id: x for x in (e, self._execution())}.values())
-        made = (*e.attempts, self._attempt()) if r.random() < 0.7 else e.attempts
+        made = (self._attempt(),) if r.random() < 0.7 else ()
         return r.choice(
             [
                 ("insert", (few,)),
@@ -157,7 +157,10 @@ class Caller:
                 ("stamp", (IDS, r.choice(NAMES), r.choice("ab"), r.randint(1, 3))),
                 ("delete_final", ({(e.batch, e.token): [e.id]},)),
                 ("fence_endings", (few, f"n{r.random()}")),
-                ("move", ([Rescheduled(e, made, 2000)], r.choice(NAMES))),
+                (
+                    "move",
+                    ([Rescheduled(x, (*x.attempts, *made), 2000) for x in few], {x.id: r.choice(NAMES) for x in few}),
+                ),
                 ("add_attempts", (replace(e, attempts=(self._attempt(),)),)),
                 (
                     "adopt",

@@ -8,6 +8,7 @@ import pytest
 
 from cluster.clock import Clock
 from cluster.core.execution.model import Batch
+from cluster.core.execution.planning import MAX_CROWD_BATCH
 from cluster.store import batches, deferred_batches
 from cluster.store.deferred_batches import Pace
 from tests.support.engine import rows
@@ -46,6 +47,19 @@ async def test_a_backlog_is_spread_by_what_its_host_answers_if_that_is_faster(da
     assert await deferred_batches.spread_late(database, "host", ["bad.example:81"], Pace(500, 100)) == 40
     now = Clock().now_ms()
     assert 500 < max(int(b["claimable_at"]) - now for b in await rows(database, "batches")) <= 2000
+
+
+async def test_large_batches_are_spread_as_what_they_hold(database: Database) -> None:
+    """Six of a crowd count as 18 of the usual size: they would stand in the way of everything else likewise."""
+    past = Clock().now_ms() - 60_000
+    ids = tuple(f"a{n}:1" for n in range(MAX_CROWD_BATCH))
+    await batches.insert(
+        database,
+        [Batch(f"b{i}", ids, 0, 0, past - i, past, late=True, host="bad.example:81") for i in range(6)],
+    )
+    assert await deferred_batches.spread_late(database, "host", ["bad.example:81"], Pace(500)) == 6
+    now = Clock().now_ms()
+    assert 6000 < max(int(b["claimable_at"]) - now for b in await rows(database, "batches")) <= 9000
 
 
 @pytest.mark.parametrize("damage", [{"$unset": {"ids": ""}}, {"$set": {"ids": "x"}}, {"$set": {"send_at": "x"}}])

@@ -97,7 +97,7 @@ async def test_the_second_claim_stamps_and_shuts_the_first_owner_out(database: D
     before = await rows(database, "executions")
     assert [(e["owner"], e["token"], e["state"]) for e in before] == [("heir", FIRST_TOKEN + 1, "leased")]
     (e,) = stale.executions
-    assert await executions.move(database, [Rescheduled(e, (), T0)], "new") == set()
+    assert await executions.move(database, [Rescheduled(e, (), T0)], {e.id: "new"}) == set()
     assert await executions.fence_endings(database, [e], "nonce") == set()
     assert await executions.delete_final(database, {(e.batch, e.token): [e.id]}) == 0
     assert await executions.stamp(database, [e.id], e.batch, "stale", e.token) == 0

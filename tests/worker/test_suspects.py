@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.execution.model import Batch
+from cluster.core.execution.model import Batch, Rescheduled
+from cluster.core.execution.planning import MAX_BATCH, MAX_CROWD_BATCH
 from cluster.store import batches
 from cluster.store.batches import ClaimFilter
 from cluster.worker.claim import GIVE_UP_AFTER, SPLIT_AFTER, SUSPECT_AFTER
 from cluster.worker.model import Deferral
+from cluster.worker.record import MoveOptions
 from tests.support.engine import check_books, rows, worker
 from tests.support.targets import BAD
 from tests.support.waiting import eventually
 from tests.support.workers import DUE, SHORT, answering, owed, record_all, run_dry
 
 if TYPE_CHECKING:
-    from cluster.core.execution.model import Batch
     from cluster.store.mongo.client import Database
     from cluster.worker.worker import Worker
 
@@ -51,6 +52,43 @@ async def test_a_batch_that_crashes_nodes_is_split_and_the_execution_at_fault_gi
     assert found["a"][0] == "succeeded"
     assert found["killer"][0] == "dead"
     assert "node_lost" in found["killer"][1]
+
+
+async def test_a_large_batch_is_split_in_a_few_writes(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other, hundreds of them would outlast the lease, and the next owner would count a claim more for the rest."""
+    await owed(database, *(f"j{i:03}" for i in range(MAX_CROWD_BATCH)))
+    await claimed_before(database, SPLIT_AFTER)
+    writes: list[int] = []
+
+    async def counted(db: Database, made: list[Batch]) -> None:
+        writes.append(len(made))
+        await insert(db, made)
+
+    insert = batches.insert
+    monkeypatch.setattr(batches, "insert", counted)
+    w = worker(database, answering(200), "splitter")
+    assert await w.claiming.claim_once()
+    assert writes == [MAX_BATCH] * (MAX_CROWD_BATCH // MAX_BATCH)
+    singles = await rows(database, "batches")
+    assert [len(b["ids"]) for b in singles] == [1] * MAX_CROWD_BATCH
+    assert {b["claims"] for b in singles} == {SPLIT_AFTER + 1}
+    await check_books(database)
+
+
+async def test_what_was_lost_while_it_was_split_stays_with_its_owner(database: Database) -> None:
+    """Of those that move together, each goes by its own batch and token."""
+    found = await owed(database, "a", "b", "c")
+    w = worker(database, answering(200))
+    claimed = await w.claiming.claimer.step(ClaimFilter())
+    assert claimed is not None
+    await database.api["executions"].update_one({"_id": f"b:{DUE}"}, {"$set": {"token": 9, "batch": "other"}})
+    moved = [Rescheduled(e, e.attempts, DUE) for e in claimed.executions]
+    assert await w.recorder.reschedule(moved, MoveOptions(claims=6, one_per_batch=True)) == 1
+    made = [b for b in await rows(database, "batches") if b["_id"] != claimed.batch.id]
+    assert sorted(b["ids"] for b in made) == [[f"a:{DUE}"], [f"c:{DUE}"]]
+    stored = {e["_id"]: e["batch"] for e in await rows(database, "executions")}
+    assert stored == {e.id: "other" if e.job_id == "b" else stored[e.id] for e in found}
+    assert all(stored[b["ids"][0]] == b["_id"] for b in made)
 
 
 async def test_a_node_holds_one_suspect_at_a_time(database: Database) -> None:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MAX_BATCH = 128
+MAX_CROWD_BATCH = 384
+"""Of one host in a second that holds more than 512 executions. A batch costs its node and MongoDB a dozen commands, however
+many executions it holds, and first executions are small.
+"""
 MIN_BATCH = 16
 FEW_LANES = 16
 """Hosts of so many lanes, with few executions each, share no batch beyond their lane."""
@@ -43,20 +47,35 @@ class Plan:
 
 def batch_size(executions_per_group: int, nodes: int) -> int:
     """The most executions of a batch: small enough that several nodes share one second, large enough to be cheap."""
-    shares = 2 * max(1, min(nodes, SHARING_NODES))
-    return max(MIN_BATCH, min(MAX_BATCH, -(-executions_per_group // shares)))
+    return max(MIN_BATCH, min(MAX_BATCH, -(-executions_per_group // _shares(nodes))))
+
+
+def crowd_batch_size(executions: int, nodes: int) -> int:
+    """The same of a second that holds so many executions. For two nodes its batches are a multiple of what they share, so that
+    both have as much. More nodes that all have work to do share batches of the usual size.
+    """
+    shares = _shares(nodes)
+    if nodes > SHARING_NODES or executions <= shares * MAX_BATCH:
+        return batch_size(executions, nodes)
+    batches = shares * -(-executions // (shares * MAX_CROWD_BATCH))
+    return -(-executions // batches)
+
+
+def _shares(nodes: int) -> int:
+    return 2 * max(1, min(nodes, SHARING_NODES))
 
 
 def split_by_host(items: Sequence[T], host: Callable[[T], str], size: int) -> Iterator[Sequence[T]]:
     """The items of each batch, in their order. A host with many has batches of its own, of at most `size`, so that they can be
-    held back; hosts with few share them by lane.
+    held back; hosts with few share them by lane. A `size` beyond `MAX_BATCH` is for one host with all of them: of several, each
+    has the part of it that it has of the items, or all that a host has would go to one node.
 
     With hundreds of hosts a batch for each lane of each second would cost more than it saves: then several lanes share one,
     and what one of these hosts holds back is taken out of a batch that was claimed.
     """
     counts = Counter(host(i) for i in items)
     lanes = {name: lane_of(name) for name, count in counts.items() if count < MIN_BATCH} if len(counts) > 1 else {}
-    buckets, shared_size = LANES, size
+    buckets, shared_size = LANES, min(size, MAX_BATCH)
     if len(set(lanes.values())) > FEW_LANES:
         buckets = min(LANES, -(-sum(counts[name] for name in lanes) // SHARED_SIZE))
         shared_size = MAX_BATCH
@@ -65,7 +84,7 @@ def split_by_host(items: Sequence[T], host: Callable[[T], str], size: int) -> It
         name = host(i)
         groups[lanes[name] % buckets if name in lanes else name].append(i)
     for key, group in groups.items():
-        most = shared_size if isinstance(key, int) else size
+        most = shared_size if isinstance(key, int) else max(min(size, MAX_BATCH), -(-size * len(group) // len(items)))
         for start in range(0, len(group), most):
             yield group[start : start + most]
 
@@ -81,7 +100,8 @@ def plan_batches(
     """Executions for `(job, due instants)` pairs, in batches of one send second and queue.
 
     `late`: batches of late work have many send seconds, in order of due time: they are sent as soon as they are claimed.
-    `crowds`: batches of a crowded second may be claimed earlier or later, as it says, but for those that wait for their limit anyway.
+    `crowds`: batches of a crowded second are larger, and may be claimed earlier or later, as it says, but for those that wait for
+    their limit anyway.
     `new_id` makes batch ids. The due instants must be those that the job owes.
     """
     # (send, due, job): executions are made last, when the batch they name is known.
@@ -95,9 +115,12 @@ def plan_batches(
     for (second, limit), group in sorted(groups.items(), key=itemgetter(0)):
         if late:
             group.sort(key=itemgetter(0))
-        size = MAX_BATCH if late else batch_size(len(group), nodes)
         counted = None if limit else crowds
-        place = 0 if counted is None else counted.add(second, len(group))
+        if counted is None:
+            place, size = 0, MAX_BATCH if late else batch_size(len(group), nodes)
+        else:
+            place = counted.add(second, len(group))
+            size = crowd_batch_size(place + len(group), nodes)
         for share in split_by_host(group, _host, size):
             members = _executions(share, new_id())
             place += len(members)
