@@ -126,7 +126,7 @@ async def spread_late(
     most = MAX_SPREAD_MS // pace.interval_ms
     counted = {
         # Those of a crowd are larger, and each part of one counts: the pace is that of usual batches.
-        "waiting": {"$sum": {"$max": [1, {"$ceil": {"$divide": [{"$size": "$ids"}, MAX_BATCH]}}]}},
+        "waiting": {"$sum": {"$max": [1, {"$toInt": {"$ceil": {"$divide": [{"$size": "$ids"}, MAX_BATCH]}}}]}},
         "listed": {"$sum": {"$size": "$ids"}},
         "first": {"$min": "$send_at"},
         "last": {"$max": "$send_at"},
@@ -136,7 +136,7 @@ async def spread_late(
         found = await (await db.work["batches"].aggregate(pipeline)).to_list()
         if not found or found[0]["waiting"] < MIN_SPREAD_BATCHES:
             return 0
-        total = min(most, int(found[0]["waiting"])) * pace.interval_ms
+        total = min(most, found[0]["waiting"]) * pace.interval_ms
         if pace.per_second:
             total = min(total, found[0]["listed"] * 1000 // pace.per_second)
         first, length = int(found[0]["first"]), int(found[0]["last"]) - int(found[0]["first"])
