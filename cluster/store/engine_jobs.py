@@ -46,7 +46,7 @@ def from_stored(job: StoredJob, keyring: Keyring = NO_KEYS) -> Job:
 async def by_id(db: Database, ids: Collection[str]) -> JobsById:
     """The jobs as dispatch needs them, as they are now; alert jobs with the present address of their channel.
 
-    Large bodies are left out: a batch of 384 may have 384 MB of them. Of jobs that were decoded before only the stamp is
+    Large bodies are left out: a batch of 512 may have 512 MB of them. Of jobs that were decoded before only the stamp is
     read; those whose stamp is another one are read after that.
     """
     known = {i for i in ids if i in db.decoded_jobs}

@@ -52,7 +52,7 @@ class ClaimPauses:
         self._nodes = nodes
 
     def claimed(self) -> None:
-        """A claimer has claimed: there may be more."""
+        """A claimer has claimed one after another: there may be more."""
         self._claimed.set()
 
     def end(self) -> None:

@@ -116,10 +116,10 @@ class Claiming:
         outage the backlog is mostly small retry batches, so claim latency, not CPU, limits how fast it drains.
         """
         idle = MIN_IDLE
-        resting = False
+        resting = has_claimed = False
 
         async def turn() -> Wait:
-            nonlocal idle, resting
+            nonlocal idle, resting, has_claimed
             if self.stopped:
                 return None
             if spare and self._clock.monotonic() > self._behind_until:
@@ -133,8 +133,11 @@ class Claiming:
                         await before()
                     if await self.claim_once():
                         idle = MIN_IDLE
-                        self.pauses.claimed()
+                        if has_claimed:  # there is more than one; else the other claimers would ask in vain for each
+                            self.pauses.claimed()
+                        has_claimed = True
                         return 0.0
+                    has_claimed = False
                     idle = min(MAX_IDLE, idle * 1.5)
                 pause = idle * random.uniform(0.8, 1.2)  # noqa: S311 - spreads polls, guards nothing
                 if spare or self._strays or not self._has_room():

@@ -183,7 +183,7 @@ class Recorder:
             groups[(*key, m.execution.id) if options.one_per_batch else key].append(m)
         shares = [share for group in groups.values() for share in split_by_host(group, _host, MAX_BATCH)]
         lost = 0
-        # Small ones together: a batch that is split into 384 must be split well before its lease ends.
+        # Small ones together: a batch of 512 must be split well before its lease ends.
         for together in in_portions(shares, len, MAX_BATCH) if shares else ():
             lost += await self._move(together, options)
         return lost

@@ -123,6 +123,25 @@ async def _in_history(db: Database, count: int) -> bool:
     return await db.api["history"].count_documents({}) >= count
 
 
+async def test_the_other_claimers_wake_when_one_claims_twice_in_a_row(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them would ask in vain for what a single batch was. Nothing is lost: who claimed asks again, and looks then."""
+    w = worker(database, answering(200))
+    woken: list[bool] = []
+    monkeypatch.setattr(w.claiming.pauses, "claimed", lambda: woken.append(True))
+    turn = w.claiming.turns()
+    await owed(database, "a", batch="b1")
+    await turn()
+    assert (len(w.held), woken) == (1, [])
+    await owed(database, "b", batch="b2")
+    await turn()
+    assert (len(w.held), woken) == (2, [True])
+    await owed(database, "c", batch="b3")
+    await turn()
+    assert (len(w.held), woken) == (3, [True, True])
+
+
 async def test_a_claim_whose_answer_was_lost_is_released(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """The batch carries our name and we do not know it: it must not wait for its lease to end."""
     await owed(database, "a")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MAX_BATCH = 128
-MAX_CROWD_BATCH = 384
+MAX_CROWD_BATCH = 512
 """Of one host in a second that holds more than 512 executions. A batch costs its node and MongoDB a dozen commands, however
 many executions it holds, and first executions are small.
 """
@@ -51,13 +51,13 @@ def batch_size(executions_per_group: int, nodes: int) -> int:
 
 
 def crowd_batch_size(executions: int, nodes: int) -> int:
-    """The same of a second that holds so many executions. For two nodes its batches are a multiple of what they share, so that
-    both have as much. More nodes that all have work to do share batches of the usual size.
+    """The same of a second that holds so many executions. One or two nodes have batches of a size, as many for each of them. More
+    nodes, that all have work to do, share batches of the usual size.
     """
-    shares = _shares(nodes)
-    if nodes > SHARING_NODES or executions <= shares * MAX_BATCH:
+    if nodes > SHARING_NODES or executions <= _shares(nodes) * MAX_BATCH:
         return batch_size(executions, nodes)
-    batches = shares * -(-executions // (shares * MAX_CROWD_BATCH))
+    some = max(1, nodes)
+    batches = max(_shares(nodes), some * -(-executions // (some * MAX_CROWD_BATCH)))
     return -(-executions // batches)
 
 
