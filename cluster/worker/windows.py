@@ -7,6 +7,7 @@ job is read either, and nothing is sent.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from cluster.core.execution.outcome import planned_ms
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
 
 READ_SECONDS = 0.9
+JOINED_SECONDS = 0.1
+"""A read that began so recently serves others too. Both together are the second of the sentence above."""
 
 
 class WindowWatch:
@@ -33,6 +36,8 @@ class WindowWatch:
         self._clock = clock
         self._windows: list[Window] = []
         self._read_at = float("-inf")
+        self._reading: asyncio.Future[None] | None = None
+        self._reading_since = float("-inf")
         self._periods: list[WindowPeriod] = []
         self._periods_read_at = float("-inf")
 
@@ -40,10 +45,17 @@ class WindowWatch:
         """Read the windows if that was too long ago. Raises `StoreError`."""
         at = self._clock.monotonic()
         if at - self._read_at > READ_SECONDS:
-            found = await windows.present(self._db)
-            # Another read may have begun later and ended earlier.
-            if at > self._read_at:
-                self._windows, self._read_at = found, at
+            # Several batches are prepared at one instant: one reads for all of them, if it has only just begun.
+            if self._reading is None or self._reading.done() or at - self._reading_since > JOINED_SECONDS:
+                self._reading, self._reading_since = asyncio.ensure_future(self._read(at)), at
+                self._reading.add_done_callback(_seen)
+            await asyncio.shield(self._reading)
+
+    async def _read(self, at: float) -> None:
+        found = await windows.present(self._db)
+        # Another read may have begun later and ended earlier.
+        if at > self._read_at:
+            self._windows, self._read_at = found, at
 
     async def held_ms(self, executions: Sequence[Execution]) -> dict[str, int | None]:
         """For how long windows have held each of these since its send time, first attempts of jobs; None: a window skips it.
@@ -94,3 +106,9 @@ def _subject(job: Job) -> Subject:
     key = job.limit_key or ""
     queue = key.removeprefix(QUEUE_PREFIX) if key.startswith(QUEUE_PREFIX) else None
     return Subject(job.tags, job.host, queue)
+
+
+def _seen(reading: asyncio.Future[None]) -> None:
+    """Whoever waits for it is told of its error; if nobody does any more, nobody need be."""
+    if not reading.cancelled():
+        reading.exception()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ from cluster.core.execution.model import Batch, Execution
 from cluster.core.timings import ASKED_BY_ALL_MS, PREFETCH_MS, Timings
 from cluster.store import batches, claimable_batches
 from cluster.store.batches import ClaimFilter
+from cluster.store.claimable_batches import NextClaimable
 from cluster.worker import claim_order, claim_pauses
 from cluster.worker.claim_order import (
     ENOUGH,
@@ -153,6 +155,27 @@ async def test_what_is_due_soon_is_left_to_nobody(database: Database) -> None:
     claimed = await batches.claim(database, "w", 10.0, ClaimFilter(patience_ms=LAST_MS), 5.0)
     assert claimed is not None
     assert claimed.id == "now"
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_a_look_finds_the_same_however_many_batches_it_reads_at_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Also where some cannot be read; and where more are claimable soon than it reads, the database sums them up."""
+    chance = random.Random(seed)
+    base = Clock().now_ms() + 60_000
+    for n in range(30):
+        at = base + chance.randint(0, 900)
+        await batches.insert(database, [Batch(f"b{n}", ("e",), 0, 0, at + chance.choice([0, 250, 310, 5000]), at)])
+    await database.api["batches"].update_one({"_id": "b7"}, {"$set": {"send_at": "x"}})
+    await database.api["batches"].update_one({"_id": "b8"}, {"$unset": {"send_at": ""}})
+    for patience in (50, 300, 800, 3000):
+        found = set[NextClaimable | None]()
+        for first in (1, 2, 12, 30, 31):
+            monkeypatch.setattr(claimable_batches, "FIRST", first)
+            look = await claimable_batches.next_claimable(database, patience_ms=patience)
+            found.add(None if look is None else look._replace(now_ms=0))
+        assert len(found) == 1, (patience, found)
 
 
 async def test_a_claim_with_patience_reads_only_what_is_claimable(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -13,10 +14,11 @@ from cluster.core.instants import format_instant
 from cluster.store import windows
 from cluster.usecases import executions, jobs
 from cluster.usecases.explain import explain_job
-from cluster.worker.windows import WindowWatch
+from cluster.worker.windows import JOINED_SECONDS, WindowWatch
 from tests.support.cranked_cluster import EACH, Cluster
 from tests.support.engine import T0, Crank, rows
 from tests.support.messages import send
+from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
     from cluster.store.mongo.client import Database
@@ -196,6 +198,34 @@ async def test_nothing_is_sent_while_the_windows_cannot_be_read(
     monkeypatch.setattr(windows, "present", unavailable)
     with pytest.raises(StoreUnavailable):
         await watch.refresh()
+
+
+async def test_batches_of_one_instant_read_the_windows_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that gives up keeps no other from them; what begins later than a moment after reads for itself."""
+    clock, begun, go = Crank(), list[float](), asyncio.Event()
+    watch, now = WindowWatch(database, clock), [clock.monotonic()]
+    monkeypatch.setattr(clock, "monotonic", lambda: now[0])
+    present = windows.present
+
+    async def slow(db: Database) -> Any:
+        begun.append(now[0])
+        await go.wait()
+        return await present(db)
+
+    monkeypatch.setattr(windows, "present", slow)
+    readers = [asyncio.create_task(watch.refresh()) for _ in range(5)]
+    await eventually(lambda: asyncio.sleep(0, len(begun) == 1), 5, "the first read")
+    readers[0].cancel()
+    now[0] += JOINED_SECONDS + 0.01
+    readers.append(asyncio.create_task(watch.refresh()))
+    await eventually(lambda: asyncio.sleep(0, len(begun) == 2), 5, "a read of its own")
+    go.set()
+    done = await asyncio.gather(*readers, return_exceptions=True)
+    assert [type(d) for d in done] == [asyncio.CancelledError, *[type(None)] * 5]
+    await watch.refresh()
+    assert len(begun) == 2
 
 
 async def test_explain_names_the_window_that_holds_or_skipped_an_execution(database: Database) -> None:
