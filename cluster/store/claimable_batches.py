@@ -61,7 +61,8 @@ async def next_claimable(db: Database, patience_ms: int = 0) -> NextClaimable | 
 
 async def _asked_by_all(db: Database, found: Sequence[Document], until_ms: int) -> int | None:
     """When the first batch that is claimable before an instant, and due soon after it, is left to nobody. `found`: the first ones."""
-    if len(found) < FIRST or not _is_before(found[-1].get("claimable_at"), until_ms):  # all of them were read
+    last = found[-1].get("claimable_at")
+    if len(found) < FIRST or (isinstance(last, DatetimeMS) and int(last) >= until_ms):  # all of them were read
         each = [(d.get("claimable_at"), d.get("send_at")) for d in found]
         soon = [(a, s) for a, s in each if _is_before(a, until_ms) and _is_before(s, until_ms + ASKED_BY_ALL_MS)]
         return min((max(int(a), int(s) - ASKED_BY_ALL_MS) for a, s in soon), default=None)

@@ -201,8 +201,8 @@ async def fence_endings(db: Database, endings: Sequence[Execution], nonce: str) 
 
 
 async def move(db: Database, moves: Sequence[Rescheduled], to: Mapping[str, str]) -> set[str]:
-    """First half of a move: `to` maps the id of each execution to the batch that it names from now on. Returns the ids of those
-    that were still owned.
+    """First half of a move: `to` maps the id of each execution to the batch that it names from now on; none may come twice.
+    Returns the ids of those that were still owned.
 
     The caller inserts these batches next. If its node dies before, the earlier batch still lists the executions, and the node
     that reclaims it inserts the missing ones.

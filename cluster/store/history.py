@@ -18,7 +18,7 @@ from cluster.core.lifecycle import REPLAYABLE, SENT_FINAL, STATE_TEXT, FinalResu
 from cluster.store.mongo.callback_fields import told_fields
 from cluster.store.mongo.codec import LARGE_BODY, attempt_to_document, shared_date
 from cluster.store.mongo.message_codec import request_in_history
-from cluster.store.mongo.operation import duplicates, operation
+from cluster.store.mongo.operation import ONE_REPLY, duplicates, operation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -256,7 +256,7 @@ async def final_ids(db: Database, versions: dict[str, str]) -> set[str]:
     with operation():
         documents = (
             await db.work["history"]
-            .find({"_id": {"$in": list(versions)}}, {"state": 1, "schedule_version": 1})
+            .find({"_id": {"$in": list(versions)}}, {"state": 1, "schedule_version": 1}, batch_size=ONE_REPLY)
             .to_list()
         )
     return {

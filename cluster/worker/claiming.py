@@ -84,6 +84,7 @@ class Claiming:
         self._turn = 0
         self._behind_until = 0.0
         self._none_soon_until = 0.0
+        self._late_size = MAX_CROWD_BATCH
         self._behind = asyncio.Event()
         """Set by a backlog; the spare claimers wait for it."""
         self._primary: tuple[str, int] | None = None
@@ -144,15 +145,17 @@ class Claiming:
                     return pause
                 # The back-off is for what a claim did not get. What a poll finds, this node has not tried yet.
                 resting = not await self.pauses.pause(0.0 if looked else pause, self._patience_ms())
-            except StoreUnavailable as exc:
+            except Exception as exc:
+                if has_claimed:  # there may be more, and this claimer does not ask for it
+                    self.pauses.claimed()
+                has_claimed = False
+                self._strays = True  # whatever it was, a batch may carry this node's name
+                if not isinstance(exc, StoreUnavailable):
+                    raise
                 log.warning("claim_unavailable", error=str(exc))
                 self._context.reclaim_pause.begin()
-                self._strays = True
                 idle = MAX_IDLE
                 return idle
-            except Exception:
-                self._strays = True  # whatever it was, a batch may carry this node's name
-                raise
             return 0.0
 
         return turn
@@ -227,10 +230,9 @@ class Claiming:
         self._turn += 1
         late_first = self._turn % LATE_EVERY == 0
         for late in (late_first, not late_first):
-            # Late work takes idle room only, never the room that current work needs; other claims may bring as much (a crowd's
-            # brings more, most of which is not due soon). One claim
+            # Late work takes idle room only, never the room that current work needs; other claims may bring as much. One claim
             # in `LATE_EVERY` has more: a node that is behind with a quick host claims ahead, up to a quarter of the room.
-            coming = (self._under_way - 1) * MAX_BATCH
+            coming = (self._under_way - 1) * self._late_size
             idle_room = self._room.due // (2 if late_first else 4)
             if late and self._context.due_soon() + coming >= idle_room:
                 continue
@@ -241,6 +243,8 @@ class Claiming:
                     claimed = await self.claimer.step(which)
                     if soon_only:
                         self._none_soon_until = asked + NONE_SOON_SECONDS if claimed is None else 0.0
+                    if late:  # batches of a crowd stay as large when they become late
+                        self._late_size = MAX_CROWD_BATCH if claimed is None else max(MAX_BATCH, len(claimed.batch.ids))
                     if claimed is not None:
                         await self.take_on(await self._judge.judge(claimed))
                         return True

@@ -59,7 +59,8 @@ class EarlyRequests:
                 return
         made = self._made[held] = dict[str, _Made]()
         for n, execution in enumerate(list(held.waiting.values()), 1):
-            job = None if execution.message is not None else jobs.last_known(execution.job_id)
+            unsent = execution.message is None and execution.id in held.waiting
+            job = jobs.last_known(execution.job_id) if unsent else None
             if job is not None and not job.target.unread_bytes and job.signing_secret is None:
                 # It is made again at its send time, and the error is logged then, with what it means.
                 with suppress(Exception):

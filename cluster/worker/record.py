@@ -174,8 +174,14 @@ class Recorder:
 
         Returns how many this node did not hold any more.
         """
-        groups: defaultdict[tuple[object, ...], list[Rescheduled]] = defaultdict(list)
+        newest: dict[str, Rescheduled] = {}
         for m in moved:
+            if m.execution.id not in newest or m.execution.token > newest[m.execution.id].execution.token:
+                newest[m.execution.id] = m
+        # One that this node has claimed twice: its tokens only grow, so the lease of the earlier claim is lost.
+        stale = [m for m in moved if newest[m.execution.id] is not m]
+        groups: defaultdict[tuple[object, ...], list[Rescheduled]] = defaultdict(list)
+        for m in newest.values():
             # Released executions keep their send times, of which a late batch has many.
             at = m.send_ms if options.claimable_ms is None else None
             limit_key = m.execution.limit_key if options.by_limit else sharing_key(m.execution.limit_key)
@@ -186,7 +192,8 @@ class Recorder:
         # Small ones together: a batch of 512 must be split well before its lease ends.
         for together in in_portions(shares, len, MAX_BATCH) if shares else ():
             lost += await self._move(together, options)
-        return lost
+        await self._keep_last_attempts(stale)
+        return lost + len(stale)
 
     async def _move(self, groups: Sequence[Sequence[Rescheduled]], options: MoveOptions) -> int:
         """Each group to a batch of its own, all of them in two writes."""
@@ -206,8 +213,11 @@ class Recorder:
                 lambda: batches.insert(self._db, made), seconds=self._seconds, during="insert_batch"
             )
         lost = [m for m in moving if m.execution.id not in moved]
-        await self._keep_attempts([replace(m.execution, attempts=m.attempts[-1:]) for m in lost if m.attempts])
+        await self._keep_last_attempts(lost)
         return len(lost)
+
+    async def _keep_last_attempts(self, lost: Sequence[Rescheduled]) -> None:
+        await self._keep_attempts([replace(m.execution, attempts=m.attempts[-1:]) for m in lost if m.attempts])
 
     async def _keep_attempts(self, late_results: Sequence[Execution]) -> None:
         """Keep an attempt that ended after its lease where the execution is now: the request was made all the same."""

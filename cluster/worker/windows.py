@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 READ_SECONDS = 0.9
 JOINED_SECONDS = 0.1
-"""A read that began so recently serves others too. Both together are the second of the sentence above."""
+"""A read that began so recently serves others too."""
 
 
 class WindowWatch:

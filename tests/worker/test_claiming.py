@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.errors import OutcomeUnknown
+from cluster.core.errors import OutcomeUnknown, StoreUnavailable
+from cluster.core.execution.planning import MAX_BATCH, MAX_CROWD_BATCH
 from cluster.store import batches, claimable_batches
 from cluster.store.batches import ClaimFilter
 from cluster.store.claimable_batches import NextClaimable
@@ -83,6 +85,46 @@ async def test_late_work_takes_no_room_from_current_work(database: Database) -> 
     assert len(order) == 24
     assert sum(name.startswith("now") for name in order[:13]) >= 11
     assert any(name.startswith("late") for name in order[:11])
+
+
+@pytest.mark.parametrize(("size", "most"), [(MAX_BATCH, 5), (MAX_CROWD_BATCH, 2)])
+async def test_claims_of_large_late_batches_leave_room_for_current_work(
+    database: Database, monkeypatch: pytest.MonkeyPatch, size: int, most: int
+) -> None:
+    """Those of a crowd stay as large when they become late, and six claimers ask at once after an outage."""
+    for b in range(8):
+        await owed(database, *(f"j{b}x{i:03}" for i in range(size)), batch=f"b{b}")
+    await database.api["batches"].update_many({}, {"$set": {"late": True}})
+    w = worker(database, answering(200))
+    monkeypatch.setattr(w.dispatcher, "add", w.context.unsent.add)  # a slow host: nothing leaves
+    assert await w.claiming.claim_once()
+    w.claiming._turn = 0
+    for _ in range(3):
+        await asyncio.gather(*(w.claiming.claim_once() for _ in range(6)))
+    assert 1 <= len(w.held) <= most, "one in ten claims has more room"
+    assert w.claiming._has_room()
+
+
+async def test_the_other_claimers_wake_when_the_second_claim_fails(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be more, and who claimed first does not ask for it now."""
+    w = worker(database, answering(200))
+    woken: list[bool] = []
+    monkeypatch.setattr(w.claiming.pauses, "claimed", lambda: woken.append(True))
+    turn = w.claiming.turns()
+    for error in (StoreUnavailable("the database is away"), ValueError("a bug")):
+        await owed(database, f"a{len(woken)}", batch=f"b{len(woken)}")
+        await turn()
+
+        async def failing(_: Any, error: Exception = error) -> None:
+            raise error
+
+        with monkeypatch.context() as patch, contextlib.suppress(ValueError):
+            patch.setattr(w.claiming.claimer, "step", failing)
+            await turn()
+        w.claiming._strays = False
+    assert woken == [True, True]
 
 
 async def test_spare_claimers_claim_only_during_a_backlog(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from bson.datetime_ms import DatetimeMS
 
-from cluster.core.execution.model import Batch, Rescheduled
+from cluster.core.execution.model import Attempt, Batch, Rescheduled
 from cluster.core.execution.planning import MAX_BATCH, MAX_CROWD_BATCH
+from cluster.core.value import changed
 from cluster.store import batches
 from cluster.store.batches import ClaimFilter
 from cluster.worker.claim import GIVE_UP_AFTER, SPLIT_AFTER, SUSPECT_AFTER
 from cluster.worker.model import Deferral
 from cluster.worker.record import MoveOptions
-from tests.support.engine import check_books, rows, worker
+from tests.support.engine import T0, check_books, rows, worker
 from tests.support.targets import BAD
 from tests.support.waiting import eventually
 from tests.support.workers import DUE, SHORT, answering, owed, record_all, run_dry
@@ -89,6 +90,32 @@ async def test_what_was_lost_while_it_was_split_stays_with_its_owner(database: D
     stored = {e["_id"]: e["batch"] for e in await rows(database, "executions")}
     assert stored == {e.id: "other" if e.job_id == "b" else stored[e.id] for e in found}
     assert all(stored[b["ids"][0]] == b["_id"] for b in made)
+
+
+@pytest.mark.parametrize("stale_first", [False, True])
+@pytest.mark.parametrize("same_time", [False, True])
+async def test_of_two_results_of_one_execution_that_move_together_the_later_claim_counts(
+    database: Database, stale_first: bool, same_time: bool
+) -> None:
+    """A lease ended while its request was in flight, and the same node claimed again: both failures come in one flush. The token
+    never falls, and both attempts are kept.
+    """
+    (e,) = await owed(database, "a")
+    w = worker(database, answering(503))
+    await claimed_before(database, 2)
+    claimed = await w.claiming.claimer.step(ClaimFilter())
+    assert claimed is not None
+    (valid,) = claimed.executions
+    assert valid.token == 3
+    made = [Attempt(1, DUE + 50 * t, "n", t, 5.0, 503, None, None, None) for t in (1, 3)]
+    stale = Rescheduled(changed(valid, token=1), (made[0],), T0 if same_time else T0 + 9000)
+    moved = [stale, Rescheduled(valid, (made[1],), T0)]
+    assert await w.recorder.reschedule(moved if stale_first else moved[::-1]) == 1
+    (batch,) = [b for b in await rows(database, "batches") if b["_id"] != claimed.batch.id]
+    (stored,) = await rows(database, "executions")
+    assert (batch["ids"], batch["token"], batch["_id"]) == ([e.id], 3, stored["batch"])
+    assert int(stored["send_at"]) == T0
+    assert sorted(a["token"] for a in stored["attempts"]) == [1, 3]
 
 
 async def test_a_node_holds_one_suspect_at_a_time(database: Database) -> None:
