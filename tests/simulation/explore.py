@@ -19,7 +19,7 @@ FOUND_BY: dict[str, int] = {
     "siblings release by the batch alone": 808,
     "unanswered renewal trusted": 1857,
     "later changes count as settled too": 35,
-    "an ended execution counts as running": 33,
+    "an ended execution counts as running": 8,
     "taken from its owner": 104,
     "what was reopened is not repaired": 144,
 }
