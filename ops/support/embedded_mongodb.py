@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 START_SECONDS = 60.0
+STARTS = 5
 WATCH_SECONDS = 1.0
 CACHE_GB = 1.0
 PORT_SECONDS = 2.0
@@ -142,7 +143,7 @@ class EmbeddedMongod:
             problem = f"the data directory {self._dir.parent} cannot be used ({exc.strerror or exc})"
             advice = "set HORAE_DATA_DIR to a directory that belongs to this user"
             raise ConfigurationError([f"{problem}: {advice}"]) from exc
-        while True:
+        for _ in range(STARTS):
             with self._exclusive():
                 state = self.running_server() or self._start()
                 if self._lock is None:
@@ -151,6 +152,9 @@ class EmbeddedMongod:
             if self._becomes_primary(state):
                 return state
             # The server was joined while it died: a killed process is there for a moment, the longer the more it has to free.
+        raise ConfigurationError(
+            [f"the embedded MongoDB ended {STARTS} times as it started: see {self._dir / 'mongod.log'}"]
+        )
 
     def release(self) -> None:
         """Stop using the server; stops it if no other process uses it."""

@@ -204,6 +204,14 @@ def test_a_server_that_dies_while_it_is_joined_is_started_again(
     assert second.running_server() is None
 
 
+def test_a_server_that_never_stays_is_a_sentence(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a loop without an end."""
+    monkeypatch.setattr("ops.support.embedded_mongodb.STARTS", 2)
+    monkeypatch.setattr(EmbeddedMongod, "_becomes_primary", lambda *_: False)
+    with pytest.raises(ConfigurationError, match=r"ended 2 times .*mongod\.log"):
+        EmbeddedMongod(directory).acquire()
+
+
 @pytest.mark.takes(6)
 def test_a_server_that_is_killed_as_it_returns_is_restarted_again(
     directory: Path, monkeypatch: pytest.MonkeyPatch

@@ -21,6 +21,7 @@ from tests.support.workers import DUE, SHORT, answering, owed, run_dry
 if TYPE_CHECKING:
     from cluster.core.execution.model import Batch
     from cluster.store.mongo.client import Database
+    from cluster.worker.worker import Worker
 
 
 async def test_two_workers_never_hold_one_batch(database: Database) -> None:
@@ -109,9 +110,7 @@ async def test_the_other_claimers_wake_when_the_second_claim_fails(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There may be more, and who claimed first does not ask for it now."""
-    w = worker(database, answering(200))
-    woken: list[bool] = []
-    monkeypatch.setattr(w.claiming.pauses, "claimed", lambda: woken.append(True))
+    w, woken = _noting_wakes(database, monkeypatch)
     turn = w.claiming.turns()
     for error in (StoreUnavailable("the database is away"), ValueError("a bug")):
         await owed(database, f"a{len(woken)}", batch=f"b{len(woken)}")
@@ -161,6 +160,14 @@ async def test_spare_claimers_claim_only_during_a_backlog(database: Database, mo
     await w.shutdown(5)
 
 
+def _noting_wakes(database: Database, monkeypatch: pytest.MonkeyPatch) -> tuple[Worker, list[bool]]:
+    """A worker, and a list that grows with each wake-up of its other claimers."""
+    w = worker(database, answering(200))
+    woken: list[bool] = []
+    monkeypatch.setattr(w.claiming.pauses, "claimed", lambda: woken.append(True))
+    return w, woken
+
+
 async def _in_history(db: Database, count: int) -> bool:
     return await db.api["history"].count_documents({}) >= count
 
@@ -169,9 +176,7 @@ async def test_the_other_claimers_wake_when_one_claims_twice_in_a_row(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of them would ask in vain for what a single batch was. Nothing is lost: who claimed asks again, and looks then."""
-    w = worker(database, answering(200))
-    woken: list[bool] = []
-    monkeypatch.setattr(w.claiming.pauses, "claimed", lambda: woken.append(True))
+    w, woken = _noting_wakes(database, monkeypatch)
     turn = w.claiming.turns()
     await owed(database, "a", batch="b1")
     await turn()
