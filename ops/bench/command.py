@@ -296,7 +296,7 @@ def run_case(case: str, testbed: Testbed, options: Options) -> list[Row]:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def bench_command(cases: tuple[str, ...], as_json: bool, **options: Any) -> None:  # noqa: FBT001
-    """Measure throughput, lateness, CPU and memory on this machine. All cases take about ten minutes."""
+    """Measure throughput, lateness, CPU and memory on this machine. The cases of the default take about half an hour."""
     chosen = cases or CASES
     rows: list[Row] = []
     with open_testbed() as testbed:
