@@ -39,7 +39,10 @@ def test_an_interrupted_run_leaves_no_process_and_no_directory(tmp_path: Path, n
     command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path)]
     command += ["-p", "tests.conftest", "-p", "no:cacheprovider", "-n", "1", "-q", str(module)]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "TEST_MONGODB_URI"))}
+    # What a shell runs in the background ignores SIGINT, and so would this run: children inherit it.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     run = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    signal.signal(signal.SIGINT, inherited)
     try:
         begun = tmp_path / "begun"
         wait_until(lambda: begun.exists() and begun.read_text(), 60, "the test that waits")
