@@ -26,6 +26,7 @@ from cluster.core.job import changes
 from cluster.core.job.changes import ChangeStamp
 from cluster.store.history import DAY_MS
 from cluster.store.jobs import new_document
+from cluster.store.mongo.schema import INDEXES
 from ops.bench.results import Row
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ def fill(database: Database[dict[str, Any]], shape: Shape, now_ms: int) -> int:
     began = end - shape.each * shape.interval * 1000
     jobs: list[dict[str, Any]] = []
     documents: list[dict[str, Any]] = []
+    for name, indexes in INDEXES.items():
+        if indexes:
+            database[name].create_indexes(indexes)
     for number in range(shape.jobs):
         job = _job(f"verify-{number:06d}", shape, began, end)
         jobs.append(job)
