@@ -12,11 +12,12 @@ import sys
 import tempfile
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import psutil
 from bson.datetime_ms import DatetimeMS
 from pymongo import MongoClient
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 CHUNK = 5000
 SAMPLE_SECONDS = 0.02
-"""How often the peak memory is read while the command runs."""
+"""Between two looks at the memory of the command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +61,14 @@ SPARSE = Shape(100_000, 10, 60)
 
 
 def fill(database: Database[dict[str, Any]], shape: Shape, now_ms: int) -> int:
-    """Insert jobs and history. Returns the first due time, in ms."""
+    """Insert jobs and history, under the indexes of a cluster. Returns the first due time, in ms."""
+    for name, indexes in INDEXES.items():
+        if indexes:
+            database[name].create_indexes(indexes)
     end = now_ms // 3_600_000 * 3_600_000
     began = end - shape.each * shape.interval * 1000
     jobs: list[dict[str, Any]] = []
     documents: list[dict[str, Any]] = []
-    for name, indexes in INDEXES.items():
-        if indexes:
-            database[name].create_indexes(indexes)
     for number in range(shape.jobs):
         job = _job(f"verify-{number:06d}", shape, began, end)
         jobs.append(job)
@@ -121,7 +122,7 @@ def _runs(job: dict[str, Any], dues: range) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class VerifyRun:
-    """The report of the command, its duration (s), CPU time (s) and peak memory (MB)."""
+    """The report of the command, its duration (s), CPU time (s) and the most resident memory that was seen (MB)."""
 
     report: dict[str, Any]
     seconds: float
@@ -133,29 +134,24 @@ def run_verify(uri: str, name: str, since_ms: int) -> VerifyRun:
     """Run `horae verify` on all occurrences since then."""
     command = [sys.executable, "-m", "ops", "verify", "--since", format_instant(since_ms), "--json"]
     environment = {**os.environ, "MONGODB_URI": uri, "DB_NAME": name}
-    peak_kb = 0
+    peak = 0
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryFile() as out:
         began = time.perf_counter()
         with subprocess.Popen(command, env=environment, stdout=out) as child:
-            while child.poll() is None:
-                peak_kb = max(peak_kb, _peak_memory_kb(child.pid))
-                time.sleep(SAMPLE_SECONDS)
+            process = psutil.Process(child.pid)
+            while child.returncode is None:
+                # `ru_maxrss` cannot tell: Linux keeps it when a process becomes another program, so it is at least the benchmark's.
+                with suppress(psutil.NoSuchProcess):  # it has just ended
+                    peak = max(peak, process.memory_info().rss)
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(SAMPLE_SECONDS)
         seconds = time.perf_counter() - began
         out.seek(0)
         report: dict[str, Any] = orjson.loads(out.read())
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_seconds = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
-    return VerifyRun(report, seconds, cpu_seconds, peak_kb / 1024)
-
-
-def _peak_memory_kb(pid: int) -> int:
-    """The most memory that this process has had, in KB; 0 once it has ended.
-
-    `ru_maxrss` cannot tell: Linux keeps it when a process becomes another program, so it is at least what the benchmark had.
-    """
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
+    return VerifyRun(report, seconds, cpu_seconds, peak / 2**20)
 
 
 def rows(testbed: Testbed) -> list[Row]:

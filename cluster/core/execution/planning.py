@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 MAX_BATCH = 128
 MAX_CROWD_BATCH = 512
-"""Of one host in a second that holds more than two nodes share in batches of the usual size, or one. A batch costs its node and
-MongoDB a dozen commands, however many executions it holds, and first executions are small.
+"""Of one host, in a second that holds more than two batches of `MAX_BATCH` for each node, where one or two nodes do the work. A
+batch costs its node and MongoDB a dozen commands, however many executions it holds, and first executions are small.
 """
 MIN_BATCH = 16
 FEW_LANES = 16
